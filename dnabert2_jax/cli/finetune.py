@@ -1,0 +1,39 @@
+"""`dnabert2 finetune`: a classifier from a model and labelled sequences."""
+
+from dnabert2_jax.cli.arguments import Parser
+from dnabert2_jax.config import describe_settings, load_settings, packaged_configs
+from dnabert2_jax.settings import FinetuneSettings
+
+
+def main(words: list[str]) -> None:
+    """Parses and runs."""
+    parser = Parser(
+        "dnabert2 finetune",
+        usage="dnabert2 finetune --model M --data DIR --output RUN [--config CONFIG] [--section.key value …]",
+        description="Fine-tunes a model to classify sequences; keeps the state of the lowest validation "
+        "loss, and tests it.",
+        epilog="example:\n  dnabert2 finetune --model run/model --data promoters --output classifier\n\n"
+        "DIR holds train, dev and test as .csv or .csv.gz with the columns sequence and label.\n"
+        f"packaged configurations: {', '.join(packaged_configs(FinetuneSettings))}\n\n"
+        "settings and their defaults, where the configuration says nothing:\n"
+        f"{describe_settings(FinetuneSettings)}",
+    )
+    parser.add_argument("--model", required=True, metavar="M", help="a model folder")
+    parser.add_argument("--data", required=True, metavar="DIR", help="the labelled sequences")
+    parser.add_argument("--output", required=True, metavar="RUN", help="the run folder to make")
+    parser.add_argument(
+        "--config",
+        default="paper",
+        help="a TOML file, or the name of a packaged configuration (default paper)",
+    )
+    arguments, overrides = parser.parse_known_args(words)
+    settings = load_settings(FinetuneSettings, arguments.config, overrides)
+
+    from dnabert2_jax.training.finetune import finetune
+
+    test = finetune(settings, arguments.model, arguments.data, arguments.output)
+    print(
+        f"{arguments.output}: on the {test['examples']:,} test sequences Matthews correlation "
+        f"{test['matthews_correlation']:.4f}, macro F1 {test['macro_f1']:.4f}, "
+        f"accuracy {test['accuracy']:.4f}"
+    )

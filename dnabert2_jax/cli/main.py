@@ -1,0 +1,76 @@
+"""`dnabert2`: finds the command, runs it, and turns its outcome into an exit status.
+
+0 done; 2 the request or its input is wrong, said in one line; 1 a fault of ours; 130 interrupted.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from importlib import import_module
+
+from dnabert2_jax import __version__
+from dnabert2_jax.errors import UserError
+
+# Command → module of this package and what it does. Modules are imported when their command is called.
+_COMMANDS = {
+    "quickstart": "the whole path on a small scale, from genomes to a fine-tuned model and a page about it",
+    "tokenizer": "train a BPE tokenizer on genomes",
+    "corpus": "tokenise genomes into a corpus; look at one; check one",
+    "pretrain": "pre-train a masked-language model on a corpus, or resume",
+    "finetune": "fine-tune a model on labelled sequences",
+    "embed": "write one vector per sequence",
+    "predict": "write class probabilities per sequence",
+}
+
+_HELP = """usage: dnabert2 COMMAND …
+
+DNABERT-2, the genome foundation model, in JAX.
+
+commands:
+{commands}
+
+`dnabert2 COMMAND --help` shows a command's options with an example.
+--version prints the version; --debug, after a command, shows tracebacks."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"dnabert2: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dnabert2: interrupted; what was done is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left; nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception:
+        traceback.print_exc()
+        print("dnabert2: this is a fault of dnabert2_jax; please report the lines above", file=sys.stderr)
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        listing = "\n".join(f"  {name:<12}{summary}" for name, summary in _COMMANDS.items())
+        print(_HELP.format(commands=listing))
+        return 0
+    if words[0] == "--version":
+        print(f"dnabert2_jax {__version__}")
+        return 0
+    if words[0] not in _COMMANDS:
+        raise UserError(f"there is no command {words[0]!r}; the commands are {', '.join(_COMMANDS)}")
+    # Orbax and JAX tell of their own progress, which is noise beside ours.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("jax").setLevel(logging.ERROR)
+    import_module(f"dnabert2_jax.cli.{words[0]}").main(words[1:])
+    return 0

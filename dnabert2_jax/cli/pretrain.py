@@ -1,0 +1,30 @@
+"""`dnabert2 pretrain`: starts a run, or resumes it."""
+
+from dnabert2_jax.cli.arguments import Parser
+from dnabert2_jax.config import describe_settings, load_settings, packaged_configs
+from dnabert2_jax.settings import PretrainSettings
+
+
+def main(words: list[str]) -> None:
+    """Parses and runs."""
+    parser = Parser(
+        "dnabert2 pretrain",
+        usage="dnabert2 pretrain CONFIG --corpus DIR --output RUN [--section.key value …]",
+        description="Pre-trains a masked-language model. The same command resumes where RUN stopped.",
+        epilog="example:\n  dnabert2 pretrain small --corpus corpus --output run --training.steps 2000\n\n"
+        f"packaged configurations: {', '.join(packaged_configs(PretrainSettings))}\n\n"
+        "settings and their defaults, where the configuration says nothing:\n"
+        f"{describe_settings(PretrainSettings)}",
+    )
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a TOML file, or the name of a packaged configuration"
+    )
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="made by dnabert2 corpus build")
+    parser.add_argument("--output", required=True, metavar="RUN", help="the run folder")
+    arguments, overrides = parser.parse_known_args(words)
+    settings = load_settings(PretrainSettings, arguments.config, overrides)
+
+    from dnabert2_jax.training.pretrain import pretrain
+
+    run = pretrain(settings, arguments.corpus, arguments.output)
+    print(f"{run.model}: the model; {run.report}: the report")

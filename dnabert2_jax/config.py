@@ -1,0 +1,149 @@
+"""Settings from TOML files and from the command line.
+
+In: a packaged name (`tiny`) or a TOML file, and overrides such as `--training.steps 100`.
+Out: frozen settings of the kind asked for, checked.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from dnabert2_jax.errors import UserError
+from dnabert2_jax.files import atomic_file
+from dnabert2_jax.settings import FinetuneSettings, PretrainSettings
+
+type Settings = PretrainSettings | FinetuneSettings
+
+_COMMAND_LINE = "command line"
+_FOLDERS = {PretrainSettings: "pretrain", FinetuneSettings: "finetune"}
+
+
+def load_settings[S: Settings](kind: type[S], source: str, overrides: Sequence[str] = ()) -> S:
+    """Reads a configuration and applies overrides from the command line.
+
+    Args:
+      kind: the settings of what; keys that are not given keep its defaults.
+      source: a TOML file, or the name of a packaged configuration such as `tiny`.
+      overrides: words such as `--training.steps 100` or `--training.steps=100`.
+
+    Raises:
+      UserError: no such configuration; an unknown key (the nearest one that exists is named), or a value of
+        the wrong type or out of range.
+    """
+    path = _find_config(kind, source)
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not TOML: {error}") from error
+    values = msgspec.to_builtins(kind())
+    for section, content in given.items():
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: {section} stands outside of a section such as [training]")
+        for key, value in content.items():
+            _setting_type(kind, f"{section}.{key}", str(path))
+            values[section][key] = value
+    for name, text in _pair_overrides(kind, overrides):
+        section, key = name.split(".")
+        try:
+            values[section][key] = msgspec.convert(
+                text, _setting_type(kind, name, _COMMAND_LINE), strict=False
+            )
+        except msgspec.ValidationError as error:
+            raise UserError(f"{_COMMAND_LINE}: --{name} {text}: {error}") from error
+    try:
+        settings = msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {str(error).replace('$.', '')}") from error
+    settings.check(str(path))
+    return settings
+
+
+def write_settings(settings: Settings, path: Path) -> None:
+    """Writes the settings, every key given, as TOML that `load_settings` reads back."""
+    lines = []
+    for section, content in msgspec.to_builtins(settings).items():
+        # The values are numbers, booleans and plain words, which JSON and TOML spell alike.
+        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in content.items()), ""]
+    with atomic_file(path, "w") as file:
+        file.write("\n".join(lines))
+
+
+def differences(before: Settings, after: Settings) -> list[str]:
+    """The names of the settings in which two runs of one kind differ."""
+    old, new = _flat(before), _flat(after)
+    return [name for name in old if old[name] != new[name]]
+
+
+def describe_settings(kind: type[Settings]) -> str:
+    """One line per setting: its name, its default and what it is for."""
+    lines = []
+    for name, default in _flat(kind()).items():
+        hint = _setting_type(kind, name, "")
+        meaning = next(part.description for part in get_args(hint) if isinstance(part, Meta))
+        lines.append(f"  --{name} {default}".ljust(42) + f" {meaning}")
+    return "\n".join(lines)
+
+
+def packaged_configs(kind: type[Settings]) -> list[str]:
+    """The names of the configurations that come with the package."""
+    return sorted(path.stem for path in _config_folder(kind).glob("*.toml"))
+
+
+def _config_folder(kind: type[Settings]) -> Path:
+    # An installed wheel carries the folder inside the package; a checkout has it beside the package.
+    package = Path(__file__).parent
+    root = package if (package / "configs").is_dir() else package.parent
+    return root / "configs" / _FOLDERS[kind]
+
+
+def _find_config(kind: type[Settings], source: str) -> Path:
+    if source in packaged_configs(kind):
+        return _config_folder(kind) / f"{source}.toml"
+    path = Path(source)
+    if path.is_file():
+        return path
+    raise UserError(
+        f"{source}: no such configuration; give a TOML file or one of {', '.join(packaged_configs(kind))}"
+    )
+
+
+def _pair_overrides(kind: type[Settings], words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--"):
+            raise UserError(
+                f"{_COMMAND_LINE}: {word!r} is not a setting; settings look like --training.seed 1"
+            )
+        name, equals, value = word.removeprefix("--").partition("=")
+        _setting_type(kind, name, _COMMAND_LINE)
+        if not equals:
+            if not remaining:
+                raise UserError(f"{_COMMAND_LINE}: --{name} needs a value")
+            value = remaining.pop(0)
+        yield name, value
+
+
+def _setting_type(kind: type[Settings], name: str, source: str) -> Any:
+    known = _flat(kind())
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        sections = ", ".join(kind.__struct_fields__)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"the sections are {sections}"
+        raise UserError(f"{source}: there is no setting {name}; {hint}")
+    section, key = name.split(".")
+    return get_type_hints(get_type_hints(kind)[section], include_extras=True)[key]
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    return {
+        f"{section}.{key}": value
+        for section, content in msgspec.to_builtins(settings).items()
+        for key, value in content.items()
+    }

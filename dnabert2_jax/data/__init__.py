@@ -1,0 +1,1 @@
+"""The corpus on disk, the windows that pre-training reads, and labelled sequences. Knows no JAX."""

@@ -1,0 +1,200 @@
+"""What lies where in a corpus folder: file names, the typed `metadata.json`, and the index of a split.
+
+The builder writes these, the reader reads them; nobody else needs to know a file name.
+"""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from dnabert2_jax.errors import UserError
+
+FORMAT = 1
+RECORD_TOKENS = 8192
+SPLITS = ("train", "validation")
+METADATA_FILE = "metadata.json"
+TOKENIZER_FOLDER = "tokenizer"
+UNIGRAM_FILE = "unigram.npy"
+
+
+class InputFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One FASTA file the corpus was built from; `file` is its name without folders."""
+
+    species: str
+    file: str
+    sha256: str
+
+
+class SpeciesCounts(msgspec.Struct, kw_only=True):
+    """What became of one species' bases, counted on the forward strand; tokens are of both strands.
+
+    `bases` = `train_bases` + `validation_bases` + `dropped_short` + `dropped_other`, the last two being runs
+    shorter than the minimum and letters other than A, C, G and T.
+    """
+
+    species: str
+    contigs: int
+    bases: int
+    soft_masked: int
+    dropped_short: int
+    dropped_other: int
+    train_bases: int = 0
+    validation_bases: int = 0
+    train_tokens: int = 0
+    validation_tokens: int = 0
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
+    """One ArrayRecord file of a split."""
+
+    file: str
+    sha256: str
+    records: int
+    tokens: int
+
+
+class ValidationRegion(msgspec.Struct, frozen=True, kw_only=True):
+    """A held-out interval [start, end) of a contig, 0-based; its place in the list is the region's id."""
+
+    species: str
+    contig: str
+    start: int
+    end: int
+
+
+class CorpusMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a corpus that fits in a JSON file."""
+
+    format: int
+    tokenizer_sha256: str
+    vocab_size: int
+    validation_share: float
+    region_bases: int
+    minimum_bases: int
+    inputs: list[InputFile]
+    species: list[SpeciesCounts]
+    splits: dict[str, list[Shard]]
+    validation_regions: list[ValidationRegion]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitIndex:
+    """What is known of a split's n records without opening them.
+
+    Attributes:
+      tokens: [n] int32, tokens of each record.
+      species: [n] int32, place in `CorpusMetadata.species`.
+      strand: [n] int8, 0 forward (+), 1 reverse (-).
+      region: [n] int32, place in `CorpusMetadata.validation_regions`; -1 in the training split.
+    """
+
+    tokens: np.ndarray
+    species: np.ndarray
+    strand: np.ndarray
+    region: np.ndarray
+
+    def __len__(self) -> int:
+        return self.tokens.size
+
+
+_INDEX_TYPES = {
+    "tokens": np.dtype(np.int32),
+    "species": np.dtype(np.int32),
+    "strand": np.dtype(np.int8),
+    "region": np.dtype(np.int32),
+}
+
+
+def shard_name(split: str, number: int) -> str:
+    """The file name of a split's shard."""
+    return f"{split}-{number:05d}.arrayrecord"
+
+
+def write_metadata(folder: Path, metadata: CorpusMetadata) -> None:
+    """Writes `metadata.json`; the same metadata gives the same bytes."""
+    text = json.dumps(msgspec.to_builtins(metadata), indent=1, ensure_ascii=False)
+    (folder / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_metadata(folder: Path) -> CorpusMetadata:
+    """Reads `metadata.json`.
+
+    Raises:
+      UserError: there is none, it is damaged, or it is of another format.
+    """
+    path = folder / METADATA_FILE
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such corpus folder; build one with `dnabert2 corpus build`")
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: is not a corpus (it has no {METADATA_FILE}); build one with `dnabert2 corpus build`"
+        )
+    try:
+        content: Any = msgspec.json.decode(path.read_bytes())
+        if isinstance(content, dict) and content.get("format") != FORMAT:
+            raise UserError(
+                f"{path}: is of corpus format {content.get('format')!r}, and this version reads {FORMAT}; "
+                "build the corpus again"
+            )
+        metadata = msgspec.convert(content, CorpusMetadata)
+    except msgspec.MsgspecError as error:
+        raise UserError(f"{path}: is damaged ({error}); build the corpus again") from error
+    if set(metadata.splits) != set(SPLITS):
+        raise UserError(f"{path}: must list the splits {' and '.join(SPLITS)}; build the corpus again")
+    for shard in (shard for shards in metadata.splits.values() for shard in shards):
+        if Path(shard.file).name != shard.file:
+            raise UserError(f"{path}: names the shard {shard.file!r} outside of its folder; build it again")
+    return metadata
+
+
+def write_index(folder: Path, split: str, index: SplitIndex) -> None:
+    """Writes `<split>-index.npz`."""
+    columns = {name: getattr(index, name).astype(dtype) for name, dtype in _INDEX_TYPES.items()}
+    with open(folder / f"{split}-index.npz", "wb") as file:
+        np.savez(file, allow_pickle=False, **columns)
+
+
+def read_index(folder: Path, split: str) -> SplitIndex:
+    """Reads `<split>-index.npz`.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = folder / f"{split}-index.npz"
+    columns = _read_numpy(path)
+    types = {name: column.dtype for name, column in columns.items()}
+    if types != _INDEX_TYPES or len({column.shape for column in columns.values()}) != 1:
+        raise UserError(f"{path}: its columns are not those of an index; build the corpus again")
+    return SplitIndex(**columns)
+
+
+def write_unigram_counts(folder: Path, counts: np.ndarray) -> None:
+    """Writes how often each id occurs in the training split, [V] int64."""
+    np.save(folder / UNIGRAM_FILE, counts.astype(np.int64), allow_pickle=False)
+
+
+def read_unigram_counts(folder: Path) -> np.ndarray:
+    """Reads how often each id occurs in the training split, [V] int64.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    return _read_numpy(folder / UNIGRAM_FILE)
+
+
+def _read_numpy(path: Path) -> Any:
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.lib.npyio.NpzFile):
+            with content:
+                return dict(content)
+        return content
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing; build the corpus again") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: is damaged ({error}); build the corpus again") from error

@@ -1,0 +1,132 @@
+"""Small tables people make: CSV or TSV, plain or gzip, in; rows with their line numbers out."""
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dnabert2_jax.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: the line it ends on, counted from 1, and its fields by column."""
+
+    line: int
+    fields: dict[str, str]
+
+
+def read_table(
+    path: str | os.PathLike, *, required: Sequence[tuple[str, ...]], delimiter: str = ","
+) -> Iterator[Row]:
+    """Reads a table row by row. Blanks around names and fields do not count, nor do blank lines.
+
+    Args:
+      path: the file, plain or gzip (told by its first bytes), UTF-8.
+      required: sets of columns; the header must have all of one set. Other columns are kept too.
+      delimiter: what separates fields.
+
+    Raises:
+      UserError: the file cannot be read, is damaged, is no UTF-8 text, lacks the columns or any rows, or has
+        a row with more or fewer fields than the header.
+    """
+    header: list[str] = []
+    empty = True
+    with open_bytes(path) as file:
+        # newline="" as the csv module asks for; utf-8-sig skips the mark that spreadsheets write.
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        rows = csv.reader(text, delimiter=delimiter, strict=True)
+        while True:
+            try:
+                fields = [field.strip() for field in next(rows)]
+            except StopIteration:
+                break
+            except csv.Error as error:
+                raise UserError(
+                    f"{path}: line {rows.line_num}: is no valid row ({error}); mend the line"
+                ) from error
+            if fields in ([], [""]):
+                continue
+            if not header:
+                _check_header(path, rows.line_num, fields, required, delimiter)
+                header = fields
+                continue
+            if len(fields) != len(header):
+                raise UserError(
+                    f"{path}: line {rows.line_num}: has {len(fields)} fields and the header {len(header)};"
+                    " give each row one field per column"
+                )
+            empty = False
+            yield Row(rows.line_num, dict(zip(header, fields, strict=True)))
+    if not header:
+        raise UserError(f"{path}: is empty; its first line must be {_shown(required, delimiter)}")
+    if empty:
+        raise UserError(f"{path}: has a header and no rows; give at least one row")
+
+
+@contextmanager
+def open_bytes(path: str | os.PathLike) -> Iterator[io.BufferedReader | gzip.GzipFile]:
+    """Opens a file, unpacking gzip; what goes wrong while it is read becomes a UserError.
+
+    Raises:
+      UserError: the file cannot be read, its gzip data is damaged, or what reads it found no UTF-8 text.
+    """
+    if Path(path).is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
+    try:
+        raw = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from error
+    with raw:
+        try:
+            yield gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(b"\x1f\x8b") else raw
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(
+                f"{path}: the gzip data is truncated or damaged ({error}); fetch it again"
+            ) from error
+
+
+def check_sequence(path: str | os.PathLike, row: Row, column: str) -> None:
+    """Refuses a field that is not made of letters.
+
+    Raises:
+      UserError: names the file and the line.
+    """
+    sequence = row.fields[column]
+    if not sequence:
+        raise UserError(f"{path}: line {row.line}: the {column} is empty; give one or remove the line")
+    if not (sequence.isascii() and sequence.isalpha()):
+        shown = sequence if len(sequence) <= 20 else sequence[:20] + "…"
+        raise UserError(
+            f"{path}: line {row.line}: the {column} {shown!r} is no DNA sequence;"
+            " use the letters A, C, G, T and N"
+        )
+
+
+def _check_header(
+    path: str | os.PathLike,
+    line: int,
+    header: list[str],
+    required: Sequence[tuple[str, ...]],
+    delimiter: str,
+) -> None:
+    if not any(set(columns) <= set(header) for columns in required):
+        shown = ", ".join(repr(name if len(name) <= 20 else name[:20] + "…") for name in header[:8])
+        raise UserError(
+            f"{path}: line {line}: the header has the columns {shown};"
+            f" it must have {_shown(required, delimiter)}"
+        )
+    repeated = [name for name in header if name and header.count(name) > 1]
+    if repeated:
+        raise UserError(f"{path}: line {line}: two columns are named {repeated[0]!r}; give each its own name")
+
+
+def _shown(required: Sequence[tuple[str, ...]], delimiter: str) -> str:
+    return " or ".join(repr(delimiter.join(columns)) for columns in required)

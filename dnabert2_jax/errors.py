@@ -1,0 +1,9 @@
+"""The one error that is meant for people; everything else that is raised is a fault of ours."""
+
+
+class UserError(Exception):
+    """The input or the request is wrong, and the person who made it can mend it.
+
+    The message is one sentence that names the file, the place in it, and the remedy. The command line
+    prints it without a traceback and leaves with exit status 2.
+    """

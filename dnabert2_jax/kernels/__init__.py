@@ -1,0 +1,1 @@
+"""Attention with the ALiBi bias: one op with several bodies. Knows no model."""

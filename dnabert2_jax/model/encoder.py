@@ -1,0 +1,117 @@
+"""The DNABERT-2 encoder: embeddings, then post-norm blocks of ALiBi attention and a gated feed-forward.
+
+In: token ids [B, S] and the segment of each token. Out: hidden states [B, S, E], zero at padding.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from dnabert2_jax.kernels.alibi import alibi_slopes
+from dnabert2_jax.kernels.attention import alibi_attention_qkv
+from dnabert2_jax.model.architecture import Architecture
+from dnabert2_jax.model.layers import Dense, LayerNorm, dropout
+
+
+class Embeddings(nnx.Module):
+    """Word plus token-type vectors, normalised; positions enter through ALiBi alone."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        a, std = architecture, architecture.initializer_range
+        self.word = nnx.Param(std * jax.random.normal(rngs.params(), (a.vocab_size, a.hidden_size)))
+        self.token_type = nnx.Param(
+            std * jax.random.normal(rngs.params(), (a.type_vocab_size, a.hidden_size))
+        )
+        self.norm = LayerNorm(a.hidden_size, epsilon=a.layer_norm_eps)
+        self.dropout_rate = a.hidden_dropout_prob
+
+    def __call__(self, input_ids, token_type_ids, key, dtype) -> jax.Array:
+        types = self.token_type[0] if token_type_ids is None else self.token_type[...][token_type_ids]
+        return dropout(self.norm(self.word[...][input_ids] + types, dtype=dtype), self.dropout_rate, key)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with ALiBi, from one packed projection."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        width, std = architecture.hidden_size, architecture.initializer_range
+        self.qkv = Dense(width, 3 * width, std=std, rngs=rngs)
+        self.output = Dense(width, width, std=std, rngs=rngs)
+        self.num_heads = architecture.num_attention_heads
+
+    def __call__(self, x: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        slopes = jnp.asarray(alibi_slopes(self.num_heads), jnp.promote_types(x.dtype, jnp.float32))
+        return self.output(alibi_attention_qkv(self.qkv(x), slopes, segment_ids=segment_ids))
+
+
+class GatedFeedForward(nnx.Module):
+    """`output(gelu(gate) * value)`, gate and value from one projection without bias (GEGLU)."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        a, std = architecture, architecture.initializer_range
+        self.gated = Dense(a.hidden_size, 2 * a.intermediate_size, std=std, use_bias=False, rngs=rngs)
+        self.output = Dense(a.intermediate_size, a.hidden_size, std=std, rngs=rngs)
+        self.dropout_rate = a.hidden_dropout_prob
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        gate, value = jnp.split(self.gated(x), 2, axis=-1)
+        return self.output(dropout(jax.nn.gelu(gate, approximate=False) * value, self.dropout_rate, key))
+
+
+class Block(nnx.Module):
+    """One layer, post-norm: each norm follows its residual sum. Nothing is dropped after the feed-forward."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        width, epsilon = architecture.hidden_size, architecture.layer_norm_eps
+        self.attention = Attention(architecture, rngs=rngs)
+        self.attention_norm = LayerNorm(width, epsilon=epsilon)
+        self.feed_forward = GatedFeedForward(architecture, rngs=rngs)
+        self.feed_forward_norm = LayerNorm(width, epsilon=epsilon)
+        self.dropout_rate = architecture.hidden_dropout_prob
+
+    def __call__(self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None) -> jax.Array:
+        attention_key, inner_key = (None, None) if key is None else jax.random.split(key)
+        attended = dropout(self.attention(x, segment_ids), self.dropout_rate, attention_key)
+        x = self.attention_norm(x + attended)
+        return self.feed_forward_norm(x + self.feed_forward(x, inner_key))
+
+
+class Encoder(nnx.Module):
+    """The whole encoder."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        self.embeddings = Embeddings(architecture, rngs=rngs)
+        self.blocks = nnx.List(Block(architecture, rngs=rngs) for _ in range(architecture.num_hidden_layers))
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        segment_ids: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Computes the last hidden states.
+
+        Args:
+          input_ids: int32 [B, S].
+          segment_ids: int32 [B, S]; tokens attend inside their own segment, and 0 is padding. The usual
+            attention mask of ones and zeros is such an array. None means no padding.
+          token_type_ids: int32 [B, S], 0 or 1 for the two sequences of a pair; None means all 0.
+          dtype: the compute type; the result has it too.
+          dropout_key: draws dropout; None turns it off.
+
+        Returns:
+          [B, S, E], exactly 0 at padding.
+        """
+        if segment_ids is None:
+            segment_ids = jnp.ones_like(input_ids)
+        keys = [None] * (1 + len(self.blocks))
+        if dropout_key is not None:
+            keys = list(jax.random.split(dropout_key, 1 + len(self.blocks)))
+        x = self.embeddings(input_ids, token_type_ids, keys[0], dtype)
+        for block, key in zip(self.blocks, keys[1:], strict=True):
+            x = block(x, segment_ids, key)
+        return jnp.where((segment_ids != 0)[:, :, None], x, 0)

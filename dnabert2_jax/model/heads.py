@@ -1,0 +1,65 @@
+"""What stands on the encoder: the masked-language-model head, and the pooler with a classifier."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dnabert2_jax.model.architecture import Architecture
+from dnabert2_jax.model.encoder import Encoder
+from dnabert2_jax.model.layers import Dense, LayerNorm, dropout, matmul
+
+
+class MaskedLanguageModelHead(nnx.Module):
+    """Dense, GELU and norm, then the word embeddings as decoder, plus a bias of its own."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        a = architecture
+        self.dense = Dense(a.hidden_size, a.hidden_size, std=a.initializer_range, rngs=rngs)
+        self.norm = LayerNorm(a.hidden_size, epsilon=a.layer_norm_eps)
+        self.bias = nnx.Param(jnp.zeros(a.vocab_size))
+
+    def __call__(self, hidden: jax.Array, word_embeddings: jax.Array) -> jax.Array:
+        x = self.norm(jax.nn.gelu(self.dense(hidden), approximate=False))
+        logits = matmul(x, word_embeddings.T)
+        return logits.astype(jnp.promote_types(x.dtype, jnp.float32)) + self.bias[...]
+
+
+class MaskedLanguageModel(nnx.Module):
+    """Encoder and masked-language-model head."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        self.encoder = Encoder(architecture, rngs=rngs)
+        self.head = MaskedLanguageModelHead(architecture, rngs=rngs)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Token logits [..., V], in at least float32, from hidden states [..., E]."""
+        return self.head(hidden, self.encoder.embeddings.word[...])
+
+
+class Pooler(nnx.Module):
+    """`tanh(dense(x[:, 0]))`: one vector per sequence, from [CLS]."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        width = architecture.hidden_size
+        self.dense = Dense(width, width, std=architecture.initializer_range, rngs=rngs)
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        return jnp.tanh(self.dense(hidden[:, 0]))
+
+
+class SequenceClassifier(nnx.Module):
+    """Encoder, pooler, and one linear layer over the labels."""
+
+    def __init__(self, architecture: Architecture, num_labels: int, *, rngs: nnx.Rngs):
+        self.encoder = Encoder(architecture, rngs=rngs)
+        self.pooler = Pooler(architecture, rngs=rngs)
+        self.classifier = Dense(
+            architecture.hidden_size, num_labels, std=architecture.initializer_range, rngs=rngs
+        )
+        self.dropout_rate = architecture.hidden_dropout_prob
+
+    def logits(self, hidden: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
+        """Label logits [B, labels], in at least float32, from hidden states [B, S, E]."""
+        pooled = dropout(self.pooler(hidden), self.dropout_rate, dropout_key)
+        logits = self.classifier(pooled)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -1,0 +1,35 @@
+"""The mesh of devices and the few ways that arrays lie on it."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dnabert2_jax.errors import UserError
+
+DATA = "data"
+
+
+def make_mesh(data: int = 0) -> Mesh:
+    """Lays the devices out along the `data` axis, which splits the batch.
+
+    Args:
+      data: how many devices; 0 takes all there are.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    devices = jax.devices()
+    if data > len(devices):
+        raise UserError(f"mesh.data is {data}, but there are {len(devices)} devices here")
+    used = np.array(devices[: data or len(devices)])
+    return Mesh(used, (DATA,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_rows(mesh: Mesh) -> NamedSharding:
+    """The leading axis is split over the data axis."""
+    return NamedSharding(mesh, PartitionSpec(DATA))

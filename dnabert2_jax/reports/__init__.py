@@ -1,0 +1,1 @@
+"""Self-contained HTML pages with plots. A leaf that takes plain data."""

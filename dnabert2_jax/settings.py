@@ -1,0 +1,117 @@
+"""Every setting of a run: its type, its bounds, its default, and what it is for, said once.
+
+`config.py` reads these from TOML and from the command line.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dnabert2_jax.errors import UserError
+from dnabert2_jax.model.architecture import Architecture, check_architecture
+
+
+class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[data]: how windows are cut from the corpus."""
+
+    sequence_length: Annotated[int, Meta(ge=3, description="tokens per window, [CLS] and [SEP] included")] = (
+        128
+    )
+    validation_windows: Annotated[int, Meta(ge=1, description="windows in each evaluation, at most")] = 1024
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[training]: how long, on what batches, and what is written when."""
+
+    steps: Annotated[int, Meta(ge=1, description="optimizer steps in all")] = 500_000
+    batch_size: Annotated[int, Meta(ge=1, description="windows per step, over all devices")] = 4096
+    seed: Annotated[int, Meta(ge=0, description="of parameters, batches, masks and dropout")] = 0
+    compute_dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        Meta(description="type of activations and products; state and loss stay float32"),
+    ] = "bfloat16"
+    masking_rate: Annotated[
+        float, Meta(gt=0, lt=1, description="share of the tokens of a window that are predicted")
+    ] = 0.15
+    checkpoint_every: Annotated[int, Meta(ge=1, description="steps between checkpoints")] = 1000
+    keep_checkpoints: Annotated[int, Meta(ge=1, description="newest checkpoints kept")] = 2
+    evaluate_every: Annotated[int, Meta(ge=1, description="steps between evaluations")] = 5000
+    log_every: Annotated[int, Meta(ge=1, description="steps between lines of metrics.jsonl")] = 100
+
+
+class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[optimizer]: AdamW, with a linear warm-up and a linear decay to 0."""
+
+    learning_rate: Annotated[float, Meta(gt=0, description="at the end of the warm-up")] = 5e-4
+    warmup_steps: Annotated[int, Meta(ge=0, description="steps from 0 to the learning rate")] = 30_000
+    beta1: Annotated[float, Meta(ge=0, lt=1, description="decay of the first moment")] = 0.9
+    beta2: Annotated[float, Meta(ge=0, lt=1, description="decay of the second moment")] = 0.98
+    epsilon: Annotated[float, Meta(gt=0, description="added to the root of the second moment")] = 1e-6
+    weight_decay: Annotated[float, Meta(ge=0, description="on matrices; biases and norms are free of it")] = (
+        1e-5
+    )
+    gradient_clip: Annotated[
+        float, Meta(ge=0, description="largest global norm of a gradient; 0 turns it off")
+    ] = 0.0
+
+
+class MeshSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[mesh]: how devices share the work."""
+
+    data: Annotated[
+        int, Meta(ge=0, description="devices that split the batch; 0 takes every device there is")
+    ] = 0
+
+
+class PretrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that defines a pre-training run."""
+
+    model: Architecture = Architecture()
+    data: DataSettings = DataSettings()
+    training: TrainingSettings = TrainingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    mesh: MeshSettings = MeshSettings()
+
+    def check(self, source: str) -> None:
+        """Raises UserError, naming `source`, where settings contradict each other."""
+        check_architecture(self.model, f"{source}: [model]")
+        if self.optimizer.warmup_steps > self.training.steps:
+            raise UserError(
+                f"{source}: optimizer.warmup_steps {self.optimizer.warmup_steps} exceeds "
+                f"training.steps {self.training.steps}"
+            )
+
+
+class FinetuneTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[training] of fine-tuning."""
+
+    epochs: Annotated[int, Meta(ge=1, description="passes over the training set")] = 3
+    batch_size: Annotated[int, Meta(ge=1, description="sequences per step, over all devices")] = 32
+    max_length: Annotated[
+        int, Meta(ge=3, description="tokens kept of a sequence, [CLS] and [SEP] included")
+    ] = 128
+    seed: Annotated[int, Meta(ge=0, description="of the new head, the order and dropout")] = 0
+    compute_dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        Meta(description="type of activations and products; state and loss stay float32"),
+    ] = "float32"
+    evaluate_every: Annotated[int, Meta(ge=1, description="steps between evaluations on dev")] = 200
+    log_every: Annotated[int, Meta(ge=1, description="steps between lines of metrics.jsonl")] = 20
+
+
+# Table 7 of the DNABERT-2 paper.
+_FINETUNE_OPTIMIZER = OptimizerSettings(
+    learning_rate=3e-5, warmup_steps=50, beta2=0.999, epsilon=1e-8, weight_decay=0.01, gradient_clip=1.0
+)
+
+
+class FinetuneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that defines a fine-tuning run besides the model and the data."""
+
+    training: FinetuneTrainingSettings = FinetuneTrainingSettings()
+    optimizer: OptimizerSettings = _FINETUNE_OPTIMIZER
+    mesh: MeshSettings = MeshSettings()
+
+    def check(self, source: str) -> None:
+        """These cannot contradict each other: the number of steps is known only with the data."""

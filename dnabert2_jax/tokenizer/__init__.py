@@ -1,0 +1,1 @@
+"""From DNA letters to token ids and back. Knows no JAX."""

@@ -1,0 +1,1 @@
+"""Objectives, optimizer, checkpoints, and the two loops: pretrain.py and finetune.py."""

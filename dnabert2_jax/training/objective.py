@@ -1,0 +1,88 @@
+"""The masked-language-model objective: which tokens are hidden, and how well they are predicted.
+
+In: batches of windows [B, S] and a key. Out: loss and counts over the hidden positions only; the head
+never sees the others.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dnabert2_jax.model.heads import MaskedLanguageModel
+from dnabert2_jax.tokenizer.vocabulary import MASK_ID, SPECIAL_TOKENS
+
+
+class MaskedWindows(NamedTuple):
+    """Windows with some tokens hidden; P is the largest number of hidden tokens in a window.
+
+    Attributes:
+      input_ids: int32 [B, S], what the model is shown.
+      positions: int32 [B, P], where tokens were hidden.
+      targets: int32 [B, P], the tokens that stood there.
+      weights: float32 [B, P], 1 for a hidden token, 0 for the filling of a short window.
+    """
+
+    input_ids: jax.Array
+    positions: jax.Array
+    targets: jax.Array
+    weights: jax.Array
+
+
+def mask_tokens(
+    key: jax.Array, input_ids: jax.Array, *, rate: float, vocab_size: int, all_masked: bool = False
+) -> MaskedWindows:
+    """Hides a share of each window's tokens, never a special one.
+
+    A window with n tokens has `round(rate * n)` hidden, at least one, chosen without regard to their
+    neighbours; as in BERT's own code the number is fixed, where the PyTorch collator draws it. Of the
+    hidden tokens 80 % are shown as [MASK], 10 % as a random token, and 10 % as they are.
+
+    Args:
+      key: the positions and the replacements are a pure function of it.
+      input_ids: int32 [B, S].
+      rate: share of tokens to hide.
+      vocab_size: V.
+      all_masked: show every hidden token as [MASK] instead; the positions stay the same.
+    """
+    batch, length = input_ids.shape
+    position_key, fate_key, replacement_key = jax.random.split(key, 3)
+    first_ordinary = len(SPECIAL_TOKENS)
+    eligible = input_ids >= first_ordinary
+    counts = jnp.where(eligible.any(1), jnp.maximum(1, jnp.round(rate * eligible.sum(1))), 0)
+    most = max(1, round(rate * length))
+    order = jnp.where(eligible, jax.random.uniform(position_key, (batch, length)), 2.0)
+    _, positions = jax.lax.top_k(-order, most)
+    weights = (jnp.arange(most) < counts[:, None]).astype(jnp.float32)
+    targets = jnp.take_along_axis(input_ids, positions, axis=1)
+
+    fate = jax.random.uniform(fate_key, (batch, most))
+    random_tokens = jax.random.randint(replacement_key, (batch, most), first_ordinary, vocab_size)
+    shown = jnp.where(fate < 0.8, MASK_ID, jnp.where(fate < 0.9, random_tokens, targets))
+    if all_masked:
+        shown = jnp.full_like(targets, MASK_ID)
+    shown = jnp.where(weights > 0, shown, targets)
+    rows = jnp.arange(batch)[:, None]
+    return MaskedWindows(input_ids.at[rows, positions].set(shown), positions, targets, weights)
+
+
+def masked_log_likelihood(
+    model: MaskedLanguageModel,
+    windows: MaskedWindows,
+    attention_mask: jax.Array,
+    *,
+    dtype: jnp.dtype,
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """The negative log-likelihood of the hidden tokens, and whether each is the model's first guess.
+
+    Returns:
+      nats [B, P] in at least float32, and hits [B, P] of 0 and 1; both are 0 where weights are.
+    """
+    hidden = model.encoder(windows.input_ids, attention_mask, dtype=dtype, dropout_key=dropout_key)
+    chosen = jnp.take_along_axis(hidden, windows.positions[:, :, None], axis=1)
+    logits = model.logits(chosen)
+    log_probabilities = jax.nn.log_softmax(logits, axis=-1)
+    nats = -jnp.take_along_axis(log_probabilities, windows.targets[:, :, None], axis=-1)[:, :, 0]
+    hits = (logits.argmax(-1) == windows.targets).astype(jnp.float32)
+    return nats * windows.weights, hits * windows.weights

@@ -1,0 +1,87 @@
+"""What identifies a run in its folder, and the check that a resumed run is the same run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from dnabert2_jax.config import differences, load_settings, write_settings
+from dnabert2_jax.errors import UserError
+from dnabert2_jax.files import atomic_file
+from dnabert2_jax.settings import PretrainSettings
+
+_MAY_CHANGE = {
+    "training.steps",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.evaluate_every",
+    "training.log_every",
+}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a pre-training run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings as resolved."""
+        return self.path / "config.toml"
+
+    @property
+    def identity(self) -> Path:
+        """Which corpus the run reads."""
+        return self.path / "run.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax's folder."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The model folder that a finished run leaves."""
+        return self.path / "model"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
+
+
+def claim_run_folder(run: RunFolder, settings: PretrainSettings, corpus_fingerprint: str) -> None:
+    """Starts a run in an empty folder, or makes sure that the run there may go on as asked.
+
+    Raises:
+      UserError: the folder holds something else, or a run with other settings or another corpus.
+    """
+    if not run.config.exists():
+        strangers = [path.name for path in run.path.iterdir() if path.name != ".lock"]
+        if strangers:
+            raise UserError(f"{run.path}: is not a run folder and not empty; name another output folder")
+        with atomic_file(run.identity, "w") as file:
+            json.dump({"corpus_fingerprint": corpus_fingerprint}, file)
+    else:
+        started_with = load_settings(PretrainSettings, str(run.config))
+        different = [name for name in differences(started_with, settings) if not _may_change(name)]
+        if different:
+            raise UserError(
+                f"{run.path}: was started with another {', '.join(different)}; a resumed run keeps these, "
+                "so name another output folder"
+            )
+        if json.loads(run.identity.read_text())["corpus_fingerprint"] != corpus_fingerprint:
+            raise UserError(
+                f"{run.path}: was started on another corpus; name that one, or another output folder"
+            )
+    # Written last: a folder with a config is a run folder.
+    write_settings(settings, run.config)
+
+
+def _may_change(name: str) -> bool:
+    return name in _MAY_CHANGE or name.startswith("mesh.")

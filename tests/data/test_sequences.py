@@ -1,0 +1,64 @@
+import gzip
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dnabert2_jax.data.sequences import read_sequences
+from dnabert2_jax.errors import UserError
+
+TABLE = "name,sequence,score\nfirst,ACGT,1\nsecond,ggnn,2\n"
+EXPECTED = [("first", "ACGT"), ("second", "ggnn")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.fa", ">first x y\nAC\nGT\n>second\nggnn\n"),
+        ("a.txt", "\n\n>first\nACGT\n>second\ngg\nnn"),
+        ("a.csv", TABLE),
+        ("a.tsv", TABLE.replace(",", "\t")),
+        ("a.csv", "\ufeff" + TABLE.replace("\n", "\r\n")),
+        ("a.csv", TABLE.replace("name", "id")),
+    ],
+)
+@pytest.mark.parametrize("compress", [False, True])
+def test_formats_are_told_by_what_the_file_holds(tmp_path, name, text, compress):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if compress else text.encode())
+    assert list(read_sequences(path)) == EXPECTED
+
+
+def test_rows_without_a_name_are_numbered(tmp_path):
+    (tmp_path / "a.csv").write_text("sequence\nACGT\nGG\n")
+    assert list(read_sequences(tmp_path / "a.csv")) == [("1", "ACGT"), ("2", "GG")]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(tmp_path, data):
+    (tmp_path / "any").write_bytes(data)
+    try:
+        list(read_sequences(tmp_path / "any"))
+    except UserError as error:
+        assert str(tmp_path / "any") in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("ACGT\nACGT\n", "it must have 'sequence'"),
+        ("sequence,name\n,x\n", "line 2: the sequence is empty"),
+        (">a\nMELVIS\n", "no IUPAC nucleotide code"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, text, message):
+    (tmp_path / "a").write_text(text)
+    with pytest.raises(UserError, match=message):
+        list(read_sequences(tmp_path / "a"))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nowhere: cannot be read"):
+        list(read_sequences(tmp_path / "nowhere"))
