@@ -12,9 +12,7 @@ import numpy as np
 
 from dnabert2_jax.genome.sequence import ACGT, reverse_complement
 from dnabert2_jax.genome.simulate import SimulatedContig, SimulatedGenome
-
-SPLITS = {"train": (0.0, 0.8), "dev": (0.8, 0.9), "test": (0.9, 1.0)}
-"""The region of each split, in shares of a contig's length."""
+from dnabert2_jax.genome.splits import SPLITS, split_of
 
 
 class Window(NamedTuple):
@@ -60,7 +58,7 @@ def promoter_windows(
             centred, elsewhere = _candidates(genome, contig, length, rng)
             for windows, candidates in ((promoters, centred), (others, elsewhere)):
                 for window in candidates:
-                    split = _split(window, len(contig.bases))
+                    split = split_of(window.start, window.end, len(contig.bases))
                     if split and ACGT[contig.bases[window.start : window.end]].all():
                         windows[split].append(window)
     chosen: dict[str, list[Window]] = {}
@@ -88,13 +86,6 @@ def _candidates(
         if not is_promoter[start : start + length].any()
     ]
     return centred, elsewhere
-
-
-def _split(window: Window, contig_length: int) -> str | None:
-    for split, (first, last) in SPLITS.items():
-        if int(first * contig_length) <= window.start and window.end <= int(last * contig_length):
-            return split
-    return None
 
 
 def _sample(windows: list[Window], count: int, rng: np.random.Generator) -> list[Window]:

@@ -54,7 +54,10 @@ def write_finetuning_report(
       UserError: `path` cannot be written.
       ValueError: the confusion matrix does not match the class names.
     """
-    counts = np.asarray(confusion).reshape(len(class_names), len(class_names))
+    counts = np.asarray(confusion)
+    classes = len(class_names)
+    if counts.shape != (classes, classes):
+        raise ValueError(f"a confusion matrix of {classes} classes cannot have the shape {counts.shape}")
     training = select_rows(rows, "train")
     evaluations = select_rows(rows, "evaluation")
     chosen = _lowest_loss(evaluations)

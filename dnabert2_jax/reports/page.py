@@ -207,14 +207,14 @@ a:focus-visible, [tabindex]:focus-visible, summary:focus-visible { outline: 2px 
   outline-offset: 2px; }
 dl { margin: 0.75rem 0; }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
-dt { color: var(--muted); }
-.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr));
-  gap: 1rem 1.5rem; margin: 1.5rem 0; }
+dt { color: var(--muted); overflow-wrap: anywhere; }
+.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr));
+  gap: 1rem; margin: 1.5rem 0; }
 .headline div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 .headline dt { font-size: 0.85rem; line-height: 1.35; }
 .headline dd { font-size: 1.5rem; line-height: 1.35; font-weight: 600; letter-spacing: -0.01em; }
 .facts { max-width: 42rem; font-size: 0.92rem; }
-.facts div { display: grid; grid-template-columns: minmax(8rem, 15rem) 1fr; gap: 1rem;
+.facts div { display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 1rem;
   padding: 0.22rem 0; border-bottom: 1px solid var(--rule); }
 .table { overflow-x: auto; margin: 0.75rem 0; }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }

@@ -165,7 +165,7 @@ def _add_curves(page: Page, training: Sequence[Row], evaluations: Sequence[Row])
     )
     page.figure(
         line_plot({"speed": curve(training, "tokens_per_second")}, "step", "tokens per second"),
-        "Training speed, evaluations and checkpoints left out.",
+        "Training speed, evaluations left out.",
     )
 
 

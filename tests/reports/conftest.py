@@ -12,7 +12,7 @@ _VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
 class ReadPage(HTMLParser):
-    """Reads a page, refusing unbalanced tags, ids used twice, references to nowhere, and anything from outside.
+    """Reads a page; refuses unbalanced tags, ids used twice, references to nowhere, anything from outside.
 
     Attributes:
       text: what a reader sees, with single spaces.
@@ -80,7 +80,7 @@ class ReadPage(HTMLParser):
         self._words.append(data)
         if {"td", "th"} & set(self._open):
             self.tables[-1][-1][-1] += data
-        if re.fullmatch("h[1-6]", self._open[-1]):
+        if self._open and re.fullmatch("h[1-6]", self._open[-1]):
             level, text = self.headings[-1]
             self.headings[-1] = (level, text + data)
 

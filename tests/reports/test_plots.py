@@ -174,12 +174,14 @@ def test_importing_the_reports_does_not_import_matplotlib():
 
 
 def test_drawing_leaves_matplotlib_as_it_was():
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    line_plot({"a": ([1, 2], [1, 2])}, "x", "y")
-    assert dict(matplotlib.rcParams) == before
-    assert "matplotlib.pyplot" not in sys.modules
+    program = (
+        "import sys, matplotlib\n"
+        "from dnabert2_jax.reports.plots import line_plot\n"
+        "before = matplotlib.rcParams.copy()\n"
+        "line_plot({'a': ([1, 2], [1, 2])}, 'x', 'y')\n"
+        "sys.exit(matplotlib.rcParams.copy() != before or 'matplotlib.pyplot' in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def _is_curve(path: ElementTree.Element) -> bool:

@@ -18,7 +18,7 @@ def write(path, rows, corpus=CORPUS):
 
 def test_the_page_shows_the_figures_it_is_given(tmp_path, read_page, training_row, evaluation_row):
     rows = [training_row(step) for step in range(100, 1100, 100)]
-    rows += [evaluation_row(500), evaluation_row(1000, masked_loss=5.4321, masked_accuracy=0.1234)]
+    rows += [evaluation_row(500), evaluation_row(1000, masked_loss=5.432, masked_accuracy=0.1234)]
     write(tmp_path / "report.html", rows)
     page = read_page(tmp_path / "report.html")
 
