@@ -25,6 +25,11 @@ def main(words: list[str]) -> None:
     settings = load_settings(PretrainSettings, arguments.config, overrides)
 
     from dnabert2_jax.training.pretrain import pretrain
+    from dnabert2_jax.training.run_log import read_rows
 
     run = pretrain(settings, arguments.corpus, arguments.output)
-    print(f"{run.model}: the model; {run.report}: the report")
+    last = [row for row in read_rows(run.metrics) if row["kind"] == "evaluation"][-1]
+    print(
+        f"{run.model}: held-out loss {last['masked_loss']:.4f} nats per token with all targets masked, where "
+        f"token frequencies alone give {last['unigram_loss']:.4f}; more in {run.report}"
+    )

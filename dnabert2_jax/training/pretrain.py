@@ -59,9 +59,11 @@ def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str 
     with folder_lock(run.path):
         claim_run_folder(run, settings, corpus.fingerprint)
         with Checkpoints(run.checkpoints, keep=settings.training.keep_checkpoints) as checkpoints:
-            if (checkpoints.latest_step or 0) >= settings.training.steps and run.model.is_dir():
+            if (checkpoints.latest_step or 0) >= settings.training.steps and run.report.is_file():
                 print(f"{run.path}: this run is finished; its model is in {run.model}", file=sys.stderr)
                 return run
+            # The report is written last, and so tells that the model is that of the last step.
+            run.report.unlink(missing_ok=True)
             state = _train(settings, corpus, run, mesh, checkpoints)
         Pretrained(ModelDescription(settings.model), state.parameters, tokenizer).save_pretrained(run.model)
         report_pretraining(run, settings, corpus, read_rows(run.metrics))
@@ -103,11 +105,12 @@ def _train(
     def log_evaluation(step: int) -> None:
         figures = heldout.summarise(evaluate(state.parameters))
         append_row(run.metrics, {"kind": "evaluation", "step": step, **figures})
-        progress.write(
-            f"step {step}: held-out loss {figures['masked_loss']:.4f} nats per token, all masked; "
-            f"{figures['unigram_loss']:.4f} from token frequencies alone",
-            file=sys.stderr,
-        )
+        if not progress.disable:
+            progress.write(
+                f"step {step}: held-out loss {figures['masked_loss']:.4f} nats per token, all masked; "
+                f"{figures['unigram_loss']:.4f} from token frequencies alone",
+                file=sys.stderr,
+            )
         clock.restart(step)
 
     with catch_interruption() as interruption, progress:
@@ -119,7 +122,9 @@ def _train(
             if unread is not None:
                 log(*unread)
             last = step == training.steps or interruption.requested
-            unread = (step, metrics) if last or step % training.log_every == 0 else None
+            # Where someone interrupts, no line is due that an uninterrupted run would not have.
+            due = step % training.log_every == 0 or step == training.steps
+            unread = (step, metrics) if due else None
 
             evaluates = step % training.evaluate_every == 0 or step == training.steps
             saves = step % training.checkpoint_every == 0 or last

@@ -62,7 +62,12 @@ def claim_run_folder(run: RunFolder, settings: PretrainSettings, corpus_fingerpr
       UserError: the folder holds something else, or a run with other settings or another corpus.
     """
     if not run.config.exists():
-        strangers = [path.name for path in run.path.iterdir() if path.name != ".lock"]
+        # A run that was killed while it claimed the folder leaves its identity, or a part of it.
+        strangers = [
+            path.name
+            for path in run.path.iterdir()
+            if path != run.identity and path.name != ".lock" and not path.name.endswith(".partial")
+        ]
         if strangers:
             raise UserError(f"{run.path}: is not a run folder and not empty; name another output folder")
         with atomic_file(run.identity, "w") as file:

@@ -6,14 +6,21 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.multiprocess
 
 _DNABERT2 = "from dnabert2_jax.cli.main import main; raise SystemExit(main())"
-# Few steps between checkpoints, and both intervals such that lines are due where no checkpoint is.
-_SETTINGS = ["--training.steps", "300", "--training.checkpoint_every", "25", "--training.evaluate_every", "70"]
+_SETTINGS = {
+    "model.num_hidden_layers": "1",
+    "training.steps": "300",
+    # Intervals without a common divisor: lines are due where no checkpoint is, and the other way round.
+    "training.checkpoint_every": "25",
+    "training.evaluate_every": "70",
+    "training.log_every": "7",
+}
 
 
 @pytest.fixture
@@ -21,17 +28,12 @@ def start_run(start_python, tiny_config, tiny_corpus):
     """Starts, or resumes, the same run in a folder."""
 
     def start(output: Path) -> subprocess.Popen[str]:
+        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         return start_python(
-            _DNABERT2, "pretrain", tiny_config, "--corpus", tiny_corpus, "--output", output, *_SETTINGS
+            _DNABERT2, "pretrain", tiny_config, "--corpus", tiny_corpus, "--output", output, *settings
         )
 
     return start
-
-
-@pytest.fixture(scope="module")
-def uninterrupted() -> dict[str, object]:
-    """What the run leaves that nobody disturbed; the first test to need it makes it."""
-    return {}
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -47,7 +49,7 @@ def wait_for_first_checkpoint(process: subprocess.Popen[str], run: Path) -> None
         time.sleep(0.005)
 
 
-def outcome(run: Path) -> dict[str, object]:
+def outcome(run: Path) -> dict[str, Any]:
     """All that a run leaves and that must not depend on its interruptions."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
@@ -62,26 +64,28 @@ def outcome(run: Path) -> dict[str, object]:
 
 
 def test_resume(start_run, tmp_path):
-    finish(start_run(tmp_path / "whole"))
-    expected = outcome(tmp_path / "whole")
-    train_steps = [row["step"] for row in expected["metrics"] if row["kind"] == "train"]
-    assert train_steps[-1] == 300
-    assert len(train_steps) == len(set(train_steps)) == 100
-
-    killed = start_run(tmp_path / "killed")
+    whole, killed = start_run(tmp_path / "whole"), start_run(tmp_path / "killed")
     wait_for_first_checkpoint(killed, tmp_path / "killed")
-    delay = random.uniform(0, 0.5)
+    delay = random.uniform(0, 0.3)
     time.sleep(delay)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    finish(start_run(tmp_path / "killed"))
-    assert outcome(tmp_path / "killed") == expected, f"killed {delay} s after its first checkpoint"
+    resumed = start_run(tmp_path / "killed")
+
+    finish(whole)
+    expected = outcome(tmp_path / "whole")
+    steps = [row["step"] for row in expected["metrics"] if row["kind"] == "train"]
+    assert steps == [*range(7, 300, 7), 300]
+    assert [row["step"] for row in expected["metrics"] if row["kind"] == "evaluation"] == [70, 140, 210, 280, 300]
 
     stopped = start_run(tmp_path / "stopped")
+    finish(resumed)
+    assert outcome(tmp_path / "killed") == expected, f"killed {delay} s after its first checkpoint"
+
     wait_for_first_checkpoint(stopped, tmp_path / "stopped")
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, errors
-    assert errors.splitlines()[-1] == "dnabert2: interrupted; what was done is kept"
+    assert errors == "dnabert2: interrupted; what was done is kept\n"
     finish(start_run(tmp_path / "stopped"))
     assert outcome(tmp_path / "stopped") == expected

@@ -1,0 +1,43 @@
+# The two commands to begin with: `make quickstart` and `make test`. Each builds .venv when it is missing.
+
+PYTHON ?= $(shell for name in python3 python3.12 python3.13 python3.14; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$name && break; done)
+READY := .venv/ready
+BIN := .venv/bin
+
+# Tests that need what a machine may not have are asked for by their own targets.
+QUICK := not slow and not gpu and not aot and not notebook
+ALL := not gpu and not aot
+
+.PHONY: quickstart test test-all check format wheel clean
+
+quickstart: $(READY)
+	$(BIN)/dnabert2 quickstart $(if $(FASTA),--fasta $(FASTA))
+
+test: $(READY)
+	$(BIN)/pytest -n auto -m "$(QUICK)"
+
+test-all: $(READY)
+	$(BIN)/pytest -n auto -m "$(ALL)"
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+wheel: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf .venv dist build quickstart
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,tools]"
+	touch $(READY)
