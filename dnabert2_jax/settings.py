@@ -34,10 +34,24 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     masking_rate: Annotated[
         float, Meta(gt=0, lt=1, description="share of the tokens of a window that are predicted")
     ] = 0.15
+    mask_share: Annotated[float, Meta(ge=0, le=1, description="of those, the share shown as [MASK]")] = 0.8
+    random_share: Annotated[
+        float, Meta(ge=0, le=1, description="of those, the share shown as a random token")
+    ] = 0.1
+    repeat_weight: Annotated[
+        float, Meta(ge=0, le=1, description="weight in the loss of bases that are soft-masked as repeats")
+    ] = 1.0
     checkpoint_every: Annotated[int, Meta(ge=1, description="steps between checkpoints")] = 1000
     keep_checkpoints: Annotated[int, Meta(ge=1, description="newest checkpoints kept")] = 2
     evaluate_every: Annotated[int, Meta(ge=1, description="steps between evaluations")] = 5000
     log_every: Annotated[int, Meta(ge=1, description="steps between lines of metrics.jsonl")] = 100
+    skip_nonfinite: Annotated[
+        int, Meta(ge=0, description="steps with a loss that is not finite to skip before the run stops")
+    ] = 0
+    keep: Annotated[
+        Literal["last", "best"],
+        Meta(description="x"),
+    ] = "last"
 
 
 class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +59,9 @@ class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
     learning_rate: Annotated[float, Meta(gt=0, description="at the end of the warm-up")] = 5e-4
     warmup_steps: Annotated[int, Meta(ge=0, description="steps from 0 to the learning rate")] = 30_000
+    decay_steps: Annotated[
+        int, Meta(ge=0, description="last steps, over which it falls to 0; 0 is all after the warm-up")
+    ] = 0
     beta1: Annotated[float, Meta(ge=0, lt=1, description="decay of the first moment")] = 0.9
     beta2: Annotated[float, Meta(ge=0, lt=1, description="decay of the second moment")] = 0.98
     epsilon: Annotated[float, Meta(gt=0, description="added to the root of the second moment")] = 1e-6
@@ -76,11 +93,13 @@ class PretrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     def check(self, source: str) -> None:
         """Raises UserError, naming `source`, where settings contradict each other."""
         check_architecture(self.model, f"{source}: [model]")
-        if self.optimizer.warmup_steps > self.training.steps:
+        if self.optimizer.warmup_steps + self.optimizer.decay_steps > self.training.steps:
             raise UserError(
-                f"{source}: optimizer.warmup_steps {self.optimizer.warmup_steps} exceeds "
-                f"training.steps {self.training.steps}"
+                f"{source}: optimizer.warmup_steps {self.optimizer.warmup_steps} and decay_steps "
+                f"{self.optimizer.decay_steps} exceed training.steps {self.training.steps}"
             )
+        if self.training.mask_share + self.training.random_share > 1:
+            raise UserError(f"{source}: training.mask_share and training.random_share add up to more than 1")
 
 
 class FinetuneTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

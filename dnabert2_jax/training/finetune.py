@@ -38,7 +38,7 @@ from dnabert2_jax.training.labelled_batches import (
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.run_log import append_row, read_rows
 from dnabert2_jax.training.scores import classification_scores, confusion_matrix
-from dnabert2_jax.training.state import TrainState, apply_gradients
+from dnabert2_jax.training.state import TrainState, apply_gradients, new_state
 
 
 def finetune(
@@ -115,7 +115,7 @@ def _train(
     optimizer = make_optimizer(optimizer_settings, steps)
     train_step = _make_train_step(settings, description, optimizer, mesh)
     parameters = jax.device_put(_with_new_head(description, base, training.seed), replicated(mesh))
-    state = TrainState(jnp.int32(0), parameters, optimizer.init(parameters))
+    state = new_state(parameters, optimizer)
     best_loss, best_parameters = float("inf"), parameters
     batches = shuffled_batches(train, training.batch_size, training.epochs, training.seed)
     for step, batch in enumerate(tqdm(batches, total=steps, unit="step", disable=None), start=1):

@@ -8,18 +8,67 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
+from dnabert2_jax.data.corpus import Corpus
+from dnabert2_jax.data.windows import validation_windows
+from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.heads import MaskedLanguageModel
-from dnabert2_jax.training.objective import MaskedWindows, mask_tokens, masked_log_likelihood
+from dnabert2_jax.model.parameters import Parameters, merge
+from dnabert2_jax.parallel.mesh import replicated, split_rows
+from dnabert2_jax.settings import PretrainSettings
+from dnabert2_jax.training.objective import MaskedWindows, Masking, mask_tokens, masked_log_likelihood
+from dnabert2_jax.training.pretrain_step import masking_of
 
 # Held-out positions are the same in every evaluation of every run, so that figures can be compared.
 _EVALUATION_SEED = 20240216
 
 type WindowCounts = dict[str, np.ndarray]
+
+
+def make_evaluation(
+    settings: PretrainSettings, corpus: Corpus, mesh: jax.sharding.Mesh
+) -> Callable[[Parameters], dict[str, Any]]:
+    """Prepares the held-out windows of a corpus and compiles `parameters -> figures`.
+
+    The figures are those of `summarise`, over all windows and, under "by_species", for each species.
+    """
+    windows = validation_windows(
+        corpus, length=settings.data.sequence_length, limit=settings.data.validation_windows
+    )
+    species = [counts.species for counts in corpus.metadata.species]
+    graph, _ = ModelDescription(settings.model).abstract()
+    unigram = jnp.asarray(unigram_nats(corpus.unigram_counts))
+    lengths = jnp.asarray(corpus.tokenizer().token_lengths)
+
+    @partial(jax.jit, out_shardings=replicated(mesh))
+    def counts_of(parameters, input_ids, attention_mask, first_window):
+        return window_counts(
+            merge(graph, parameters),
+            input_ids,
+            attention_mask,
+            first_window,
+            unigram,
+            lengths,
+            masking=masking_of(settings),
+            dtype=settings.training.compute_dtype,
+        )
+
+    def evaluation(parameters: Parameters) -> dict[str, Any]:
+        def compute(input_ids: np.ndarray, attention_mask: np.ndarray, first_window: int):
+            arrays = jax.device_put((input_ids, attention_mask), split_rows(mesh))
+            return counts_of(parameters, *arrays, first_window)
+
+        counts = evaluate(compute, windows.input_ids, windows.attention_mask, settings.training.batch_size)
+        return {**summarise(counts), "by_species": summarise_by_species(counts, windows.species, species)}
+
+    return evaluation
 
 
 def window_counts(
@@ -30,8 +79,8 @@ def window_counts(
     unigram_nats: jax.Array,
     token_lengths: jax.Array,
     *,
-    masking_rate: float,
-    dtype: jnp.dtype,
+    masking: Masking,
+    dtype: DTypeLike,
 ) -> dict[str, jax.Array]:
     """Sums over the hidden tokens of each window; a pure function that is meant to be compiled.
 
@@ -48,16 +97,14 @@ def window_counts(
     numbers = first_window + jnp.arange(len(input_ids))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(_EVALUATION_SEED), numbers)
 
-    def hide(all_masked: bool) -> MaskedWindows:
+    def hide(how: Masking) -> MaskedWindows:
         def hide_row(key: jax.Array, row: jax.Array) -> MaskedWindows:
-            windows = mask_tokens(
-                key, row[None], rate=masking_rate, vocab_size=unigram_nats.shape[0], all_masked=all_masked
-            )
+            windows = mask_tokens(key, row[None], how, unigram_nats.shape[0])
             return jax.tree.map(lambda array: array[0], windows)
 
         return jax.vmap(hide_row)(keys, input_ids)
 
-    masked, mixed = hide(True), hide(False)
+    masked, mixed = hide(masking.all_masked()), hide(masking)
     masked_nats, masked_hits = masked_log_likelihood(model, masked, attention_mask, dtype=dtype)
     mixed_nats, mixed_hits = masked_log_likelihood(model, mixed, attention_mask, dtype=dtype)
     counts = {
@@ -100,6 +147,20 @@ def evaluate(
         counts = compute(np.pad(ids, filling), np.pad(mask, filling), first)
         parts.append({name: np.asarray(values, np.float64)[: len(ids)] for name, values in counts.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def summarise_by_species(counts: WindowCounts, species: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """`summarise` for the windows of each species that has any.
+
+    Args:
+      counts: [N] each.
+      species: int [N], places in `names`.
+    """
+    return {
+        name: summarise({what: values[species == number] for what, values in counts.items()})
+        for number, name in enumerate(names)
+        if (species == number).any()
+    }
 
 
 def summarise(counts: WindowCounts) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from dnabert2_jax.model.heads import MaskedLanguageModel
 from dnabert2_jax.tokenizer.vocabulary import MASK_ID, SPECIAL_TOKENS
@@ -29,28 +30,42 @@ class MaskedWindows(NamedTuple):
     weights: jax.Array
 
 
-def mask_tokens(
-    key: jax.Array, input_ids: jax.Array, *, rate: float, vocab_size: int, all_masked: bool = False
-) -> MaskedWindows:
+class Masking(NamedTuple):
+    """How much is hidden, and how what is hidden is shown.
+
+    Attributes:
+      rate: share of a window's tokens to hide.
+      mask_share: of the hidden tokens, the share shown as [MASK].
+      random_share: of the hidden tokens, the share shown as a random token; the rest stand as they are.
+    """
+
+    rate: float = 0.15
+    mask_share: float = 0.8
+    random_share: float = 0.1
+
+    def all_masked(self) -> "Masking":
+        """The same rate with every hidden token shown as [MASK]."""
+        return Masking(self.rate, 1.0, 0.0)
+
+
+def mask_tokens(key: jax.Array, input_ids: jax.Array, masking: Masking, vocab_size: int) -> MaskedWindows:
     """Hides a share of each window's tokens, never a special one.
 
     A window with n tokens has `round(rate * n)` hidden, at least one, chosen without regard to their
-    neighbours; as in BERT's own code the number is fixed, where the PyTorch collator draws it. Of the
-    hidden tokens 80 % are shown as [MASK], 10 % as a random token, and 10 % as they are.
+    neighbours; as in BERT's own code the number is fixed, where the PyTorch collator draws it.
 
     Args:
-      key: the positions and the replacements are a pure function of it.
+      key: the positions are a pure function of it and of the rate; what is shown, of the shares too.
       input_ids: int32 [B, S].
-      rate: share of tokens to hide.
+      masking: how much to hide, and how.
       vocab_size: V.
-      all_masked: show every hidden token as [MASK] instead; the positions stay the same.
     """
     batch, length = input_ids.shape
     position_key, fate_key, replacement_key = jax.random.split(key, 3)
     first_ordinary = len(SPECIAL_TOKENS)
     eligible = input_ids >= first_ordinary
-    counts = jnp.where(eligible.any(1), jnp.maximum(1, jnp.round(rate * eligible.sum(1))), 0)
-    most = max(1, round(rate * length))
+    counts = jnp.where(eligible.any(1), jnp.maximum(1, jnp.round(masking.rate * eligible.sum(1))), 0)
+    most = max(1, round(masking.rate * length))
     order = jnp.where(eligible, jax.random.uniform(position_key, (batch, length)), 2.0)
     _, positions = jax.lax.top_k(-order, most)
     weights = (jnp.arange(most) < counts[:, None]).astype(jnp.float32)
@@ -58,9 +73,8 @@ def mask_tokens(
 
     fate = jax.random.uniform(fate_key, (batch, most))
     random_tokens = jax.random.randint(replacement_key, (batch, most), first_ordinary, vocab_size)
-    shown = jnp.where(fate < 0.8, MASK_ID, jnp.where(fate < 0.9, random_tokens, targets))
-    if all_masked:
-        shown = jnp.full_like(targets, MASK_ID)
+    changed = masking.mask_share + masking.random_share
+    shown = jnp.where(fate < masking.mask_share, MASK_ID, jnp.where(fate < changed, random_tokens, targets))
     shown = jnp.where(weights > 0, shown, targets)
     rows = jnp.arange(batch)[:, None]
     return MaskedWindows(input_ids.at[rows, positions].set(shown), positions, targets, weights)
@@ -71,7 +85,7 @@ def masked_log_likelihood(
     windows: MaskedWindows,
     attention_mask: jax.Array,
     *,
-    dtype: jnp.dtype,
+    dtype: DTypeLike,
     dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The negative log-likelihood of the hidden tokens, and whether each is the model's first guess.

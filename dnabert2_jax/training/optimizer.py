@@ -8,13 +8,18 @@ from dnabert2_jax.settings import OptimizerSettings
 
 
 def learning_rate_schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
-    """From 0 to the learning rate over the warm-up, then linearly to 0 at `steps`."""
+    """From 0 to the learning rate over the warm-up; level; then linearly to 0, which `steps` reaches.
+
+    With `decay_steps` 0 the decay begins where the warm-up ends, as published.
+    """
+    decay_steps = settings.decay_steps or steps - settings.warmup_steps
     return optax.schedules.join_schedules(
         [
             optax.schedules.linear_schedule(0.0, settings.learning_rate, settings.warmup_steps),
-            optax.schedules.linear_schedule(settings.learning_rate, 0.0, steps - settings.warmup_steps),
+            optax.schedules.constant_schedule(settings.learning_rate),
+            optax.schedules.linear_schedule(settings.learning_rate, 0.0, decay_steps),
         ],
-        [settings.warmup_steps],
+        [settings.warmup_steps, steps - decay_steps],
     )
 
 

@@ -8,31 +8,29 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 from tqdm import tqdm
 
 from dnabert2_jax.data.corpus import Corpus
-from dnabert2_jax.data.windows import WindowSource, validation_windows, window_batches
+from dnabert2_jax.data.windows import WindowSource, window_batches
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import folder_lock
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.model.folder import ModelDescription
-from dnabert2_jax.model.parameters import merge
+from dnabert2_jax.model.parameters import Parameters
 from dnabert2_jax.parallel.mesh import make_mesh, replicated, split_rows
 from dnabert2_jax.settings import PretrainSettings
-from dnabert2_jax.training import heldout
 from dnabert2_jax.training.checkpoints import Checkpoints
+from dnabert2_jax.training.heldout import make_evaluation
 from dnabert2_jax.training.interruption import catch_interruption
-from dnabert2_jax.training.objective import mask_tokens, masked_log_likelihood
-from dnabert2_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from dnabert2_jax.training.optimizer import make_optimizer
+from dnabert2_jax.training.pretrain_step import make_train_step
 from dnabert2_jax.training.report import report_pretraining
 from dnabert2_jax.training.run_folder import RunFolder, claim_run_folder
-from dnabert2_jax.training.run_log import append_row, cut_back, read_rows
-from dnabert2_jax.training.state import TrainState, apply_gradients, initial_state
+from dnabert2_jax.training.run_log import RunLog, read_rows
+from dnabert2_jax.training.state import TrainState, initial_state
 
 
 def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str | Path) -> RunFolder:
@@ -64,8 +62,8 @@ def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str 
                 return run
             # The report is written last, and so tells that the model is that of the last step.
             run.report.unlink(missing_ok=True)
-            state = _train(settings, corpus, run, mesh, checkpoints)
-        Pretrained(ModelDescription(settings.model), state.parameters, tokenizer).save_pretrained(run.model)
+            parameters = _train(settings, corpus, run, mesh, checkpoints)
+        Pretrained(ModelDescription(settings.model), parameters, tokenizer).save_pretrained(run.model)
         report_pretraining(run, settings, corpus, read_rows(run.metrics))
     return run
 
@@ -76,15 +74,14 @@ def _train(
     run: RunFolder,
     mesh: jax.sharding.Mesh,
     checkpoints: Checkpoints,
-) -> TrainState:
+) -> Parameters:
+    """Runs the loop to its end and gives the parameters that the settings ask to keep."""
     training = settings.training
     optimizer = make_optimizer(settings.optimizer, training.steps)
     state = _born_or_restored(settings, optimizer, mesh, checkpoints)
     first_step = int(state.step)
-    cut_back(run.metrics, first_step)
-
     train_step = make_train_step(settings, optimizer, mesh)
-    evaluate = _make_evaluation(settings, corpus, mesh)
+    evaluate = make_evaluation(settings, corpus, mesh)
     source = WindowSource(
         corpus,
         "train",
@@ -92,19 +89,25 @@ def _train(
         length=settings.data.sequence_length,
         seed=training.seed,
         steps=training.steps,
+        soft_mask=training.repeat_weight != 1.0,
     )
     rows = split_rows(mesh)
     progress = tqdm(total=training.steps, initial=first_step, unit="step", disable=None)
     clock = _Clock(first_step, training.batch_size * settings.data.sequence_length)
 
-    def log(step: int, metrics: dict[str, jax.Array]) -> None:
+    def log_step(step: int, metrics: dict[str, jax.Array]) -> None:
         figures = {name: float(value) for name, value in metrics.items()}
-        append_row(run.metrics, {"kind": "train", "step": step, **figures, **clock.lap(step)})
+        if figures["skipped"] > training.skip_nonfinite:
+            raise UserError(
+                f"{run.path}: step {figures['last_skipped']:.0f}: loss or gradient is not finite; the last "
+                "checkpoint is kept; start another run with a lower optimizer.learning_rate or a gradient_clip"
+            )
+        log.write({"kind": "train", "step": step, **figures, **clock.lap(step)})
         progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
 
-    def log_evaluation(step: int) -> None:
-        figures = heldout.summarise(evaluate(state.parameters))
-        append_row(run.metrics, {"kind": "evaluation", "step": step, **figures})
+    def log_evaluation(step: int) -> dict[str, Any]:
+        figures = evaluate(state.parameters)
+        log.write({"kind": "evaluation", "step": step, **figures})
         if not progress.disable:
             progress.write(
                 f"step {step}: held-out loss {figures['masked_loss']:.4f} nats per token, all masked; "
@@ -112,33 +115,35 @@ def _train(
                 file=sys.stderr,
             )
         clock.restart(step)
+        return figures
 
-    with catch_interruption() as interruption, progress:
+    with RunLog(run.metrics, run.tensorboard, first_step) as log, catch_interruption() as stop, progress:
         # A step's figures are read when the next step is already under way, so that the device never waits.
         unread: tuple[int, dict[str, jax.Array]] | None = None
         for step, batch in enumerate(window_batches(source, first_step), start=first_step + 1):
             state, metrics = train_step(state, jax.device_put(batch, rows))
             progress.update()
             if unread is not None:
-                log(*unread)
-            last = step == training.steps or interruption.requested
-            # Where someone interrupts, no line is due that an uninterrupted run would not have.
-            due = step % training.log_every == 0 or step == training.steps
-            unread = (step, metrics) if due else None
+                log_step(*unread)
+            done, interrupted = step == training.steps, stop.requested
+            evaluates = done or step % training.evaluate_every == 0
+            saves = done or step % training.checkpoint_every == 0 or interrupted
+            saves = saves or (evaluates and training.keep == "best")
+            # An interruption makes no line due that an uninterrupted run would not have.
+            unread = (step, metrics) if done or step % training.log_every == 0 else None
 
-            evaluates = step % training.evaluate_every == 0 or step == training.steps
-            saves = step % training.checkpoint_every == 0 or last
             if unread is not None and (evaluates or saves):
                 # A checkpoint promises that the lines of its step are written.
-                log(*unread)
+                log_step(*unread)
                 unread = None
-            if evaluates:
-                log_evaluation(step)
+            figures = log_evaluation(step) if evaluates else None
             if saves:
-                checkpoints.save(step, state)
-            if last and step < training.steps:
+                checkpoints.save(step, state, None if figures is None else figures["masked_loss"])
+            if interrupted and not done:
                 raise KeyboardInterrupt
-    return state
+    if training.keep == "best":
+        return checkpoints.load(checkpoints.best_step, state).parameters
+    return state.parameters
 
 
 class _Clock:
@@ -158,49 +163,6 @@ class _Clock:
         return {"seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds, 1)}
 
 
-def make_train_step(
-    settings: PretrainSettings, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
-):
-    """Compiles `(state, batch) -> (state, metrics)`, which donates the state.
-
-    A batch is {"input_ids", "attention_mask"}, int32 [B, S], split over the mesh by rows. Metrics are
-    float32 scalars: loss (nats per hidden token), accuracy, gradient_norm, learning_rate.
-    """
-    dtype = jnp.dtype(settings.training.compute_dtype)
-    graph, _ = ModelDescription(settings.model).abstract()
-    schedule = learning_rate_schedule(settings.optimizer, settings.training.steps)
-
-    def loss_of(parameters, windows, attention_mask, dropout_key):
-        nats, hits = masked_log_likelihood(
-            merge(graph, parameters), windows, attention_mask, dtype=dtype, dropout_key=dropout_key
-        )
-        hidden = windows.weights.sum()
-        return nats.sum() / hidden, hits.sum() / hidden
-
-    def train_step(state: TrainState, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(settings.training.seed), state.step)
-        mask_key, dropout_key = jax.random.split(key)
-        windows = mask_tokens(
-            mask_key,
-            batch["input_ids"],
-            rate=settings.training.masking_rate,
-            vocab_size=settings.model.vocab_size,
-        )
-        (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            state.parameters, windows, batch["attention_mask"], dropout_key
-        )
-        metrics = {
-            "loss": loss,
-            "accuracy": accuracy,
-            "gradient_norm": optax.global_norm(gradients),
-            "learning_rate": schedule(state.step),
-        }
-        return apply_gradients(state, gradients, optimizer), metrics
-
-    whole, rows = replicated(mesh), split_rows(mesh)
-    return jax.jit(train_step, in_shardings=(whole, rows), out_shardings=whole, donate_argnums=0)
-
-
 def _born_or_restored(settings, optimizer, mesh, checkpoints: Checkpoints) -> TrainState:
     make = partial(initial_state, settings.model, optimizer, settings.training.seed)
     shardings = jax.tree.map(lambda _: replicated(mesh), jax.eval_shape(make))
@@ -212,36 +174,3 @@ def _born_or_restored(settings, optimizer, mesh, checkpoints: Checkpoints) -> Tr
         shardings,
     )
     return checkpoints.load(checkpoints.latest_step, like)
-
-
-def _make_evaluation(settings: PretrainSettings, corpus: Corpus, mesh: jax.sharding.Mesh):
-    windows = validation_windows(
-        corpus, length=settings.data.sequence_length, limit=settings.data.validation_windows
-    )
-    graph, _ = ModelDescription(settings.model).abstract()
-    unigram = jnp.asarray(heldout.unigram_nats(corpus.unigram_counts))
-    lengths = jnp.asarray(corpus.tokenizer().token_lengths)
-
-    @partial(jax.jit, out_shardings=replicated(mesh))
-    def counts(parameters, input_ids, attention_mask, first_window):
-        return heldout.window_counts(
-            merge(graph, parameters),
-            input_ids,
-            attention_mask,
-            first_window,
-            unigram,
-            lengths,
-            masking_rate=settings.training.masking_rate,
-            dtype=jnp.dtype(settings.training.compute_dtype),
-        )
-
-    def evaluate(parameters) -> heldout.WindowCounts:
-        def compute(input_ids: np.ndarray, attention_mask: np.ndarray, first_window: int):
-            arrays = jax.device_put((input_ids, attention_mask), split_rows(mesh))
-            return counts(parameters, *arrays, first_window)
-
-        return heldout.evaluate(
-            compute, windows.input_ids, windows.attention_mask, settings.training.batch_size
-        )
-
-    return evaluate

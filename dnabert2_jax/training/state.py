@@ -16,14 +16,23 @@ class TrainState(NamedTuple):
     """Everything that a step changes.
 
     Attributes:
-      step: int32 scalar, optimizer steps done.
+      step: int32 scalar, steps done, skipped ones included.
       parameters: by name.
       optimizer: Optax's state.
+      skipped: int32 scalar, steps that changed nothing because loss or gradient was not finite.
+      last_skipped: int32 scalar, the last such step, counted from 1; 0 for none.
     """
 
     step: jax.Array
     parameters: Parameters
     optimizer: Any
+    skipped: jax.Array
+    last_skipped: jax.Array
+
+
+def new_state(parameters: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.int32(0), parameters, optimizer.init(parameters), jnp.int32(0), jnp.int32(0))
 
 
 def initial_state(
@@ -31,13 +40,30 @@ def initial_state(
 ) -> TrainState:
     """Random parameters and an empty optimizer; a pure function of the seed, meant to be compiled."""
     _, parameters = split(MaskedLanguageModel(architecture, rngs=nnx.Rngs(seed)))
-    return TrainState(jnp.int32(0), parameters, optimizer.init(parameters))
+    return new_state(parameters, optimizer)
 
 
 def apply_gradients(
     state: TrainState, gradients: Parameters, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """The state after one step of the optimizer."""
+    """The state after one step of the optimizer.
+
+    A gradient that is not finite changes neither parameters nor optimizer, so that a state is always worth
+    saving; the step is counted as skipped.
+    """
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
     parameters = cast(Parameters, optax.apply_updates(state.parameters, updates))
-    return TrainState(state.step + 1, parameters, optimizer_state)
+    finite = jnp.isfinite(optax.global_norm(gradients))
+    parameters, optimizer_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (parameters, optimizer_state),
+        (state.parameters, state.optimizer),
+    )
+    step = state.step + 1
+    return TrainState(
+        step,
+        parameters,
+        optimizer_state,
+        state.skipped + jnp.where(finite, 0, 1),
+        jnp.where(finite, state.last_skipped, step),
+    )

@@ -1,4 +1,4 @@
-"""A run that was killed, or asked to stop, and started again ends where the uninterrupted run ends, bit for bit."""
+"""A run that was stopped and killed and started again ends where the undisturbed run ends, bit for bit."""
 
 import json
 import random
@@ -36,21 +36,51 @@ def start_run(start_python, tiny_config, tiny_corpus):
     return start
 
 
+def test_resume(start_run, tmp_path):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    whole, process = start_run(undisturbed), start_run(disturbed)
+
+    wait_for_checkpoint(process, disturbed, after=0)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors == "dnabert2: interrupted; what was done is kept\n"
+    stopped_at = newest_checkpoint(disturbed)
+
+    process = start_run(disturbed)
+    wait_for_checkpoint(process, disturbed, after=stopped_at)
+    delay = random.uniform(0, 0.3)
+    time.sleep(delay)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+
+    finish(start_run(disturbed))
+    finish(whole)
+    expected = outcome(undisturbed)
+    assert steps_of(expected, "train") == [*range(7, 300, 7), 300]
+    assert steps_of(expected, "evaluation") == [70, 140, 210, 280, 300]
+    assert outcome(disturbed) == expected, f"stopped at step {stopped_at}, killed {delay} s after a checkpoint"
+
+
 def finish(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
 
 
-def wait_for_first_checkpoint(process: subprocess.Popen[str], run: Path) -> None:
+def newest_checkpoint(run: Path) -> int:
+    return max((int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], run: Path, after: int) -> None:
     deadline = time.monotonic() + 120
-    while not [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]:
+    while newest_checkpoint(run) <= after:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves and that must not depend on its interruptions."""
+    """All that a run leaves and that must not depend on what happened on the way."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         row.pop("seconds", None)
@@ -63,29 +93,5 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
-def test_resume(start_run, tmp_path):
-    whole, killed = start_run(tmp_path / "whole"), start_run(tmp_path / "killed")
-    wait_for_first_checkpoint(killed, tmp_path / "killed")
-    delay = random.uniform(0, 0.3)
-    time.sleep(delay)
-    killed.kill()
-    assert killed.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    resumed = start_run(tmp_path / "killed")
-
-    finish(whole)
-    expected = outcome(tmp_path / "whole")
-    steps = [row["step"] for row in expected["metrics"] if row["kind"] == "train"]
-    assert steps == [*range(7, 300, 7), 300]
-    assert [row["step"] for row in expected["metrics"] if row["kind"] == "evaluation"] == [70, 140, 210, 280, 300]
-
-    stopped = start_run(tmp_path / "stopped")
-    finish(resumed)
-    assert outcome(tmp_path / "killed") == expected, f"killed {delay} s after its first checkpoint"
-
-    wait_for_first_checkpoint(stopped, tmp_path / "stopped")
-    stopped.send_signal(signal.SIGTERM)
-    _, errors = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130, errors
-    assert errors == "dnabert2: interrupted; what was done is kept\n"
-    finish(start_run(tmp_path / "stopped"))
-    assert outcome(tmp_path / "stopped") == expected
+def steps_of(outcome: dict[str, Any], kind: str) -> list[int]:
+    return [row["step"] for row in outcome["metrics"] if row["kind"] == kind]
