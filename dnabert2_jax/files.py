@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, checksums, and the lock that keeps two runs out of one folder."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,6 +13,25 @@ from typing import IO, Any
 
 from dnabert2_jax.errors import UserError
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def room_to_write(path: str | os.PathLike) -> Iterator[None]:
+    """Turns the errors of a disk that is full into one that names what was being written.
+
+    Raises:
+      UserError: the disk, a quota, or a limit on the size of files left no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror}; free some space or write elsewhere"
+        ) from error
+
 
 @contextmanager
 def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
@@ -22,7 +42,7 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
       mode: "wb" or "w" (UTF-8).
 
     Raises:
-      UserError: `path` is a folder, or cannot be written.
+      UserError: `path` is a folder, or cannot be written; the disk is full.
     """
     target = Path(path)
     if target.is_dir():
@@ -34,7 +54,10 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
         raise UserError(f"{target}: cannot be written: {error.strerror}") from error
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with (
+            room_to_write(target),
+            os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file,
+        ):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -53,7 +76,7 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
       replace: whether a folder that is already there gives way. Otherwise only an empty one does.
 
     Raises:
-      UserError: `path` is there already and `replace` is false, or it cannot be written.
+      UserError: `path` is there already and `replace` is false, or it cannot be written; the disk is full.
     """
     target = Path(path)
     if not replace:
@@ -65,7 +88,8 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
         raise UserError(f"{target}: cannot be written: {error.strerror}") from error
     try:
         temporary.chmod(0o777 & ~_umask())
-        yield temporary
+        with room_to_write(target):
+            yield temporary
         if target.is_dir():
             shutil.rmtree(target)
         temporary.replace(target)
@@ -88,8 +112,12 @@ def sha256_file(path: str | os.PathLike) -> str:
 
 
 @contextmanager
-def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
+def folder_lock(folder: str | os.PathLike, *, shared: bool = False) -> Iterator[None]:
     """Holds `folder` for this process; the operating system lets go of it however the process ends.
+
+    Args:
+      folder: the folder, which must exist.
+      shared: whether other processes may hold it at the same time, if they share too.
 
     Raises:
       UserError: another process holds it.
@@ -97,7 +125,7 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
     path = Path(folder) / ".lock"
     with open(path, "a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another run is writing here; wait for it or stop it") from None
         yield

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.model.architecture import Architecture, check_architecture
+from dnabert2_jax.problem import Problem
 
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -19,6 +20,21 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         128
     )
     validation_windows: Annotated[int, Meta(ge=1, description="windows in each evaluation, at most")] = 1024
+    species_weights: Annotated[
+        Literal["corpus", "proportional", "equal"] | Annotated[float, Meta(ge=0, le=1)],
+        Meta(
+            description="share of each species: the corpus' own weights, as its bases, equal, "
+            "or as its bases to this power"
+        ),
+    ] = "corpus"
+    strand: Annotated[
+        Literal["both", "forward", "random"],
+        Meta(description="windows of both strands, of one, or of one drawn anew each time"),
+    ] = "both"
+    windows: Annotated[
+        Literal["dense", "first"],
+        Meta(description="all of a record, or its first tokens only as in the paper"),
+    ] = "dense"
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -50,7 +66,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     ] = 0
     keep: Annotated[
         Literal["last", "best"],
-        Meta(description="x"),
+        Meta(description="the state that becomes the model: the last, or that of the lowest held-out loss"),
     ] = "last"
 
 
@@ -105,6 +121,9 @@ class PretrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class FinetuneTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[training] of fine-tuning."""
 
+    problem: Annotated[
+        Problem, Meta(description="whether a label is one class, several separated by ';', or a number")
+    ] = "single_label_classification"
     epochs: Annotated[int, Meta(ge=1, description="passes over the training set")] = 3
     batch_size: Annotated[int, Meta(ge=1, description="sequences per step, over all devices")] = 32
     max_length: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from dnabert2_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from dnabert2_jax.inference.engine import Example
     from dnabert2_jax.inference.pretrained import Pretrained
 
 
@@ -37,7 +38,10 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what commands have in common that run a model over sequences."""
     parser.add_argument("--model", required=True, metavar="M", help="a model folder")
     parser.add_argument(
-        "--input", required=True, metavar="FILE", help="FASTA, or CSV/TSV with a column sequence"
+        "--input",
+        required=True,
+        metavar="FILE",
+        help="FASTA, or CSV/TSV with a column sequence, or sequence1 and sequence2 for pairs",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help=".parquet, .npz or .csv")
     parser.add_argument("--batch-size", type=positive, default=32, help="sequences at once (default 32)")
@@ -50,17 +54,17 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_and_read(arguments: argparse.Namespace) -> "tuple[Pretrained, list[str], Iterable[str]]":
-    """The model, the names of the input's sequences, and the sequences with a progress bar around them."""
+def load_and_read(arguments: argparse.Namespace) -> "tuple[Pretrained, list[str], Iterable[Example]]":
+    """The model, the names of the input's sequences or pairs, and these with a progress bar around them."""
     from tqdm import tqdm
 
-    from dnabert2_jax.data.sequences import read_sequences
+    from dnabert2_jax.data.pairs import read_examples
     from dnabert2_jax.inference.output import check_output
     from dnabert2_jax.inference.pretrained import from_pretrained
 
     check_output(arguments.output)
     model = from_pretrained(arguments.model, dtype=arguments.dtype)
-    named = list(read_sequences(arguments.input))
+    named = list(read_examples(arguments.input))
     names = [name for name, _ in named]
-    sequences = [sequence for _, sequence in named]
-    return model, names, tqdm(sequences, unit="sequence", disable=None)
+    examples = [example for _, example in named]
+    return model, names, tqdm(examples, unit="sequence", disable=None)

@@ -1,4 +1,4 @@
-"""`dnabert2 finetune`: a classifier from a model and labelled sequences."""
+"""`dnabert2 finetune`: a model that predicts labels or numbers, from a model and labelled sequences."""
 
 from dnabert2_jax.cli.arguments import Parser
 from dnabert2_jax.config import describe_settings, load_settings, packaged_configs
@@ -10,10 +10,13 @@ def main(words: list[str]) -> None:
     parser = Parser(
         "dnabert2 finetune",
         usage="dnabert2 finetune --model M --data DIR --output RUN [--config CONFIG] [--section.key value …]",
-        description="Fine-tunes a model to classify sequences; keeps the state of the lowest validation "
-        "loss, and tests it.",
+        description="Fine-tunes a model to predict what is said of sequences; keeps the state of the lowest "
+        "validation loss, and tests it.",
         epilog="example:\n  dnabert2 finetune --model run/model --data promoters --output classifier\n\n"
-        "DIR holds train, dev and test as .csv or .csv.gz with the columns sequence and label.\n"
+        "DIR holds train, dev and test as .csv or .csv.gz with the columns sequence and label, or\n"
+        "sequence1, sequence2 and label for pairs. A label is the name of a class, or its number from 0 on;\n"
+        "with --training.problem multi_label_classification it is names separated by ';', and a real number\n"
+        "with regression.\n"
         f"packaged configurations: {', '.join(packaged_configs(FinetuneSettings))}\n\n"
         "settings and their defaults, where the configuration says nothing:\n"
         f"{describe_settings(FinetuneSettings)}",
@@ -32,8 +35,6 @@ def main(words: list[str]) -> None:
     from dnabert2_jax.training.finetune import finetune
 
     test = finetune(settings, arguments.model, arguments.data, arguments.output)
-    print(
-        f"{arguments.output}: on the {test['examples']:,} test sequences Matthews correlation "
-        f"{test['matthews_correlation']:.4f}, macro F1 {test['macro_f1']:.4f}, "
-        f"accuracy {test['accuracy']:.4f}"
-    )
+    examples = test.pop("examples")
+    scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in test.items())
+    print(f"{arguments.output}: on the {examples:,} test examples: {scores}")

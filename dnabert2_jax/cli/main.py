@@ -15,7 +15,7 @@ from dnabert2_jax.errors import UserError
 # Command → module of this package and what it does. Modules are imported when their command is called.
 _COMMANDS = {
     "quickstart": "the whole path on a small scale, from genomes to a fine-tuned model and a page about it",
-    "tokenizer": "train a BPE tokenizer on genomes",
+    "tokenizer": "train a BPE tokenizer on genomes, or make one of k-mers",
     "corpus": "tokenise genomes into a corpus; look at one; check one",
     "pretrain": "pre-train a masked-language model on a corpus, or resume",
     "finetune": "fine-tune a model on labelled sequences",

@@ -1,6 +1,5 @@
-"""A corpus on disk, opened for reading: records by number, counts, statistics, and a check of every byte.
-
-A folder that `build_corpus` wrote comes in; `CorpusRecord`s and plain numbers go out.
+"""A corpus on disk, opened for reading: a folder that `build_corpus` wrote comes in; records by number, their
+index and counts go out.
 """
 
 import hashlib
@@ -26,7 +25,8 @@ from dnabert2_jax.data.layout import (
 )
 from dnabert2_jax.data.records import CorpusRecord, decode_record
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.tokenizer.tokenizer import Tokenizer
+from dnabert2_jax.tokenizer.loading import load_tokenizer
+from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
 # Random reads: no read-ahead, and no threads of its own (callers overlap whole batches).
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
@@ -41,13 +41,13 @@ class Corpus:
       folder: where it lies.
       metadata: what `metadata.json` says.
       indices: for each split ("train", "validation") the index of its records.
-      unigram_counts: [V] int64, how often each id occurs in the training split.
+      species_unigram_counts: [species, V] int64, how often each id occurs in a species' training text.
     """
 
     folder: Path
     metadata: CorpusMetadata
     indices: dict[str, SplitIndex]
-    unigram_counts: np.ndarray
+    species_unigram_counts: np.ndarray
     _readers: dict[str, ArrayRecordReader] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -68,17 +68,17 @@ class Corpus:
                     f" metadata {listed}; build the corpus again"
                 )
         unigram_counts = read_unigram_counts(folder)
-        if unigram_counts.shape != (metadata.vocab_size,):
+        if unigram_counts.shape != (len(metadata.species), metadata.vocab_size):
             raise UserError(f"{folder}: the unigram counts do not fit the vocabulary; build the corpus again")
         return cls(folder, metadata, indices, unigram_counts)
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> SequenceTokenizer:
         """The tokenizer that the corpus was built with, from its own copy.
 
         Raises:
           UserError: the copy is missing, damaged, or another one.
         """
-        tokenizer = Tokenizer.load(self.folder / TOKENIZER_FOLDER)
+        tokenizer = load_tokenizer(self.folder / TOKENIZER_FOLDER)
         if tokenizer.sha256 != self.metadata.tokenizer_sha256:
             raise UserError(
                 f"{self.folder / TOKENIZER_FOLDER}: is not the tokenizer of this corpus;"
@@ -87,11 +87,17 @@ class Corpus:
         return tokenizer
 
     @cached_property
+    def unigram_counts(self) -> np.ndarray:
+        """[V] int64, how often each id occurs in the training split."""
+        return self.species_unigram_counts.sum(axis=0)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 (hex) of all text and the vocabulary: equal for two corpora that train alike."""
-        parts = [self.metadata.tokenizer_sha256]
+        """A SHA-256 (hex) of text, vocabulary and weights: equal for two corpora that train alike."""
+        parts: list[Any] = [self.metadata.tokenizer_sha256]
         for split in SPLITS:
             parts += [split, *(shard.sha256 for shard in self.metadata.splits[split])]
+        parts += [[counts.species, counts.weight] for counts in self.metadata.species]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def read(self, split: str, record_ids: Sequence[int] | np.ndarray) -> list[CorpusRecord]:
@@ -163,65 +169,3 @@ class Corpus:
                 "build the corpus again"
             )
         return self._readers.setdefault(shard.file, reader)
-
-
-def corpus_statistics(folder: str | Path) -> dict[str, Any]:
-    """What a corpus holds, as plain numbers: bases, tokens, entropy, and the same by species.
-
-    Bases are of the forward strand; tokens are of both strands, so bases per token is 2 x bases / tokens.
-    `unigram_entropy` is in nats, of the training tokens: the loss of a model that knows only how often each
-    token occurs.
-
-    Raises:
-      UserError: `folder` is no corpus.
-    """
-    corpus = Corpus.open(folder)
-    metadata = corpus.metadata
-    species = [
-        {
-            "species": counts.species,
-            "contigs": counts.contigs,
-            "bases": counts.bases,
-            "soft_masked": counts.soft_masked,
-            "dropped_short": counts.dropped_short,
-            "dropped_other": counts.dropped_other,
-            "train_bases": counts.train_bases,
-            "validation_bases": counts.validation_bases,
-            "train_tokens": counts.train_tokens,
-            "validation_tokens": counts.validation_tokens,
-            "bases_per_token": _ratio(
-                2 * (counts.train_bases + counts.validation_bases),
-                counts.train_tokens + counts.validation_tokens,
-            ),
-        }
-        for counts in metadata.species
-    ]
-    totals = {
-        name: sum(entry[name] for entry in species)
-        for name in species[0]
-        if name not in ("species", "bases_per_token")
-    }
-    return totals | {
-        "bases_per_token": _ratio(
-            2 * (totals["train_bases"] + totals["validation_bases"]),
-            totals["train_tokens"] + totals["validation_tokens"],
-        ),
-        "train_records": len(corpus.indices["train"]),
-        "validation_records": len(corpus.indices["validation"]),
-        "validation_regions": len(metadata.validation_regions),
-        "vocab_size": metadata.vocab_size,
-        "ids_used": int(np.count_nonzero(corpus.unigram_counts)),
-        "unigram_entropy": unigram_entropy(corpus.unigram_counts),
-        "fingerprint": corpus.fingerprint,
-        "by_species": species,
-    }
-
-
-def unigram_entropy(counts: np.ndarray) -> float:
-    """The entropy, in nats, of tokens that occur `counts` [V] times."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
-
-
-def _ratio(numerator: int, denominator: int) -> float:
-    return numerator / denominator if denominator else 0.0

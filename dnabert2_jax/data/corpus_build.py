@@ -1,240 +1,316 @@
-"""Builds a corpus: FASTA files and a tokenizer in, a corpus folder that appears whole or not at all out.
+"""Builds a corpus: genomes and a tokenizer in, a corpus folder that appears whole or not at all out.
 
 Contigs are cut into stretches of A, C, G and T, never across the border of a validation region (the rule is
-in `holdout`); each stretch is tokenised on both strands, since BPE does not commute with the reverse
-complement. The same input gives the same bytes.
+in `holdout`), and both strands of each are tokenised. The work is done in units (see `corpus_plan`), which
+are kept in OUTPUT.partial: the same command goes on where it was interrupted, and several machines may each
+do a part. The bytes are the same however often, on however many machines, and with however many threads.
 """
 
 import functools
-import itertools
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 
-from dnabert2_jax.data.holdout import RegionMap, plan_validation
+from dnabert2_jax.data.corpus_plan import CorpusPlan, make_plan
+from dnabert2_jax.data.inputs import CorpusInput, as_inputs
 from dnabert2_jax.data.layout import (
     FORMAT,
-    RECORD_TOKENS,
     SPLITS,
     TOKENIZER_FOLDER,
+    BuildSettings,
     CorpusMetadata,
-    InputFile,
+    Holdout,
     Shard,
-    SpeciesCounts,
+    SplitIndex,
+    write_index,
     write_metadata,
     write_unigram_counts,
 )
-from dnabert2_jax.data.records import CorpusRecord, Strand
-from dnabert2_jax.data.split_writer import SplitWriter
+from dnabert2_jax.data.tokenise import tokenise
+from dnabert2_jax.data.unit_files import UnitFolder
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.files import atomic_folder, refuse_existing, sha256_file
-from dnabert2_jax.genome.fasta import Chunk, Contig, Stretch, acgt_stretches, read_chunks, scan
-from dnabert2_jax.genome.sequence import reverse_complement
-from dnabert2_jax.tokenizer.tokenizer import Tokenizer
+from dnabert2_jax.files import atomic_file, folder_lock, refuse_existing, room_to_write
+from dnabert2_jax.genome.fasta import Chunk, Stretch, StretchCounts
+from dnabert2_jax.tokenizer.loading import load_tokenizer
+from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
+from dnabert2_jax.tokenizer.vocabulary import LARGEST_VOCABULARY
+
+type Inputs = Sequence[CorpusInput | tuple[str, str | os.PathLike]]
+"""Files, or pairs of species and FASTA file; the order is kept."""
 
 Progress = Callable[[int, int], None]
 """Called now and then with the bases done and the bases in all."""
 
-# BPE merges cost more than linearly in the length of a text; a token is lost at a join about every 9 kb.
-ENCODE_BASES = 9_000
-# Chosen so that one strand of a stretch is nearly always one record.
-STRETCH_BASES = 4 * ENCODE_BASES
+_BATCH_BASES = 144_000
+
+
+class BuildOptions(TypedDict, total=False):
+    """The settings that `layout.BuildSettings` explains, as keywords."""
+
+    validation_share: float
+    holdout: Holdout
+    holdout_contigs: tuple[str, ...]
+    region_bases: int
+    minimum_bases: int
+    stretch_bases: int
+    max_bases_per_species: int | None
+    drop_impure_lines: bool
+    unit_bases: int
 
 
 def build_corpus(
-    inputs: Sequence[tuple[str, str | os.PathLike]],
+    inputs: Inputs,
     tokenizer_folder: str | os.PathLike,
     output: str | os.PathLike,
     *,
-    validation_share: float = 0.05,
-    region_bases: int = 20_000,
-    minimum_bases: int = 50,
-    shard_bytes: int = 1 << 29,
     workers: int = 1,
     progress: Progress | None = None,
+    **options: Unpack[BuildOptions],
 ) -> CorpusMetadata:
-    """Tokenises genomes and writes a corpus folder.
+    """Tokenises genomes and writes a corpus folder, going on from what OUTPUT.partial holds.
 
     Args:
-      inputs: species and FASTA file of each genome; the order is kept.
+      inputs: the files.
       tokenizer_folder: a tokenizer or model folder; a copy goes into the corpus.
       output: the folder to make; must not exist, or be empty.
-      validation_share: share of each genome to hold out, in (0, 0.5].
-      region_bases: length of a held-out region, about.
-      minimum_bases: runs of A, C, G, T shorter than this are dropped (and counted).
-      shard_bytes: a new shard begins once one has this many bytes.
       workers: threads that tokenise; the result does not depend on it.
       progress: called with the bases done and the bases in all.
+      **options: see `layout.BuildSettings`.
 
     Returns:
       The metadata, as written.
 
     Raises:
-      UserError: a file or setting is wrong, species are named twice, or no text is left for a split.
+      UserError: a file or setting is wrong, no text is left for a split, the disk is full, or OUTPUT.partial
+        is of another build.
     """
-    _check_settings(inputs, validation_share, region_bases, minimum_bases)
-    refuse_existing(Path(output))
-    tokenizer = Tokenizer.load(tokenizer_folder)
-    contigs = {species: scan(path) for species, path in inputs}
-    regions = [
-        region
-        for species, found in contigs.items()
-        for region in plan_validation(
-            species, [(contig.name, contig.length) for contig in found], validation_share, region_bases
+    with _building(inputs, tokenizer_folder, output, options) as build:
+        build.do_units(set(range(build.plan.number_of_units)), workers, progress)
+        return build.assemble(Path(output))
+
+
+def build_corpus_part(
+    inputs: Inputs,
+    tokenizer_folder: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    part: int,
+    parts: int,
+    workers: int = 1,
+    progress: Progress | None = None,
+    **options: Unpack[BuildOptions],
+) -> tuple[int, int]:
+    """Does every `parts`-th unit of a corpus, from number `part` on, and leaves them in OUTPUT.partial.
+
+    The parts may run at the same time, on machines that share the folder or on others whose OUTPUT.partial
+    folders are then copied into one. `build_corpus` with the same inputs does what is missing and ends the
+    build.
+
+    Args:
+      part: 0 to `parts` - 1.
+      parts: how many there are.
+      inputs, tokenizer_folder, output, workers, progress, **options: as of `build_corpus`.
+
+    Returns:
+      How many units OUTPUT.partial has now, and how many there are.
+
+    Raises:
+      UserError: as `build_corpus` does.
+    """
+    if not 0 <= part < parts:
+        raise UserError(f"there is no part {part} of {parts}; parts are numbered 0 to {parts - 1}")
+    with _building(inputs, tokenizer_folder, output, options, shared=True) as build:
+        build.do_units(set(range(part, build.plan.number_of_units, parts)), workers, progress)
+        return len(build.units.done()), build.plan.number_of_units
+
+
+@contextmanager
+def _building(
+    inputs: Inputs,
+    tokenizer_folder: str | os.PathLike,
+    output: str | os.PathLike,
+    options: BuildOptions,
+    *,
+    shared: bool = False,
+) -> Iterator["_Build"]:
+    output = Path(output)
+    refuse_existing(output)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    settings = BuildSettings(**options)
+    _check_tokenizer(tokenizer, tokenizer_folder, settings.minimum_bases)
+    plan = make_plan(as_inputs(inputs), tokenizer.sha256, settings)
+    partial = output.with_name(output.name + ".partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{partial}: cannot be written: {error.strerror}") from error
+    with folder_lock(partial, shared=shared), room_to_write(partial):
+        _claim(partial, plan)
+        units = UnitFolder(partial / "units", partial / "corpus")
+        try:
+            yield _Build(plan, tokenizer, partial, units)
+        finally:
+            if not shared and partial.exists() and not units.done():
+                shutil.rmtree(partial)
+
+
+def _check_tokenizer(tokenizer: SequenceTokenizer, folder: str | os.PathLike, minimum_bases: int) -> None:
+    if tokenizer.vocab_size > LARGEST_VOCABULARY:
+        raise UserError(
+            f"{folder}: has {tokenizer.vocab_size} tokens; a corpus can store {LARGEST_VOCABULARY}"
         )
-    ]
-    region_map = RegionMap(regions)
-    total = sum(contig.length for found in contigs.values() for contig in found)
-    with atomic_folder(output) as folder:
-        tokenizer.save(folder / TOKENIZER_FOLDER)
-        writers = {split: SplitWriter(folder, split, shard_bytes) for split in SPLITS}
-        unigram_counts = np.zeros(tokenizer.vocab_size, np.int64)
-        species_counts: list[SpeciesCounts] = []
+    if not tokenizer.encode_bases(np.full(max(1, minimum_bases), ord("A"), np.uint8)).size:
+        raise UserError(f"{folder}: gives no token for a run of {minimum_bases} bases; keep longer runs only")
+
+
+def _claim(partial: Path, plan: CorpusPlan) -> None:
+    path = partial / "plan.json"
+    if not path.exists():
+        with atomic_file(path) as file:
+            file.write(plan.describe())
+    elif path.read_bytes() != plan.describe():
+        raise UserError(
+            f"{partial}: holds what was done of a build with other inputs or settings;"
+            " remove it, or give the same ones"
+        )
+
+
+@dataclass(frozen=True)
+class _Build:
+    """A build under way in the folder `partial`."""
+
+    plan: CorpusPlan
+    tokenizer: SequenceTokenizer
+    partial: Path
+    units: UnitFolder
+
+    def do_units(self, wanted: set[int], workers: int, progress: Progress | None) -> None:
+        """Makes those of the units that are not done yet."""
+        missing = wanted - self.units.done()
         with ThreadPoolExecutor(workers) as executor:
-            for number, (species, path) in enumerate(inputs):
-                counts = _count_contigs(species, contigs[species])
-                done = sum(earlier.bases for earlier in species_counts)
-                stretches = acgt_stretches(
-                    _watched(read_chunks(path), progress, done, total),
-                    length=STRETCH_BASES,
-                    minimum=minimum_bases,
-                    cuts=region_map.cuts(species),
-                )
-                tokenise = functools.partial(_tokenise, species, tokenizer)
-                for stretch, records in _in_order(executor, tokenise, stretches, ahead=4 * workers):
-                    end = stretch.start + stretch.bases.size
-                    region = region_map.touched(species, stretch.contig, stretch.start, end)
-                    split = "train" if region < 0 else "validation"
-                    for record in records:
-                        writers[split].write(record, number, region)
-                        if split == "train":
-                            unigram_counts += np.bincount(record.tokens, minlength=unigram_counts.size)
-                    _add(counts, split, stretch.bases.size, sum(record.tokens.size for record in records))
-                kept = counts.train_bases + counts.validation_bases
-                counts.dropped_short = counts.bases - counts.dropped_other - kept
-                species_counts.append(counts)
-        splits = {split: writer.close() for split, writer in writers.items()}
-        _check_not_empty(splits, minimum_bases)
+            for number in sorted({self.plan.input_of(unit) for unit in missing}):
+                self._read_input(number, missing, executor, 4 * workers, progress)
+
+    def _read_input(
+        self,
+        number: int,
+        wanted: set[int],
+        executor: ThreadPoolExecutor,
+        ahead: int,
+        progress: Progress | None,
+    ) -> None:
+        plan, species = self.plan, self.plan.inputs[number].species
+        done = sum(scan.extent for scan in plan.scans[:number])
+        counts = StretchCounts()
+        chunks = _watched(plan.chunks(number), progress, done, plan.bases)
+        batches = _batches(plan, species, wanted, plan.stretches(number, chunks, counts))
+        work = functools.partial(tokenise, species, self.tokenizer)
+        results = _in_order(executor, lambda batch: work(batch.stretches), batches, ahead=ahead)
+        pending = sorted(unit for unit in wanted if plan.input_of(unit) == number)
+        result = next(results, None)
+        for unit in pending:
+            with self.units.writer(unit, plan.species.index(species), self.tokenizer.vocab_size) as writer:
+                while result is not None and result[0].unit == unit:
+                    batch, tokenised = result
+                    writer.write("train" if batch.regions[0] < 0 else "validation", tokenised, batch.regions)
+                    result = next(results, None)
+        self.units.write_counts(number, counts)
+
+    def assemble(self, output: Path) -> CorpusMetadata:
+        """Makes the corpus of the units, which must all be done."""
+        plan, folder = self.plan, self.partial / "corpus"
+        stretch_counts = [self._stretch_counts(number) for number in range(len(plan.inputs))]
+        species = plan.count(stretch_counts)
+        unigram_counts = np.zeros((len(species), self.tokenizer.vocab_size), np.int64)
+        shards: dict[str, list[Shard]] = {split: [] for split in SPLITS}
+        indices: dict[str, list[SplitIndex]] = {split: [] for split in SPLITS}
+        for unit in range(plan.number_of_units):
+            files, unit_indices, unit_unigram_counts = self.units.read(unit)
+            place = plan.species.index(plan.inputs[plan.input_of(unit)].species)
+            unigram_counts[place] += unit_unigram_counts
+            counts = species[place]
+            counts.train_bases += files.bases["train"]
+            counts.validation_bases += files.bases["validation"]
+            for split, shard in files.shards.items():
+                shards[split].append(shard)
+                indices[split].append(unit_indices[split])
+            counts.train_tokens += int(unit_indices["train"].tokens.sum())
+            counts.validation_tokens += int(unit_indices["validation"].tokens.sum())
+        self._check_not_empty(shards)
+        for split in SPLITS:
+            write_index(folder, split, SplitIndex.join(indices[split]))
         write_unigram_counts(folder, unigram_counts)
+        self.tokenizer.save(folder / TOKENIZER_FOLDER)
         metadata = CorpusMetadata(
             format=FORMAT,
-            tokenizer_sha256=tokenizer.sha256,
-            vocab_size=tokenizer.vocab_size,
-            validation_share=validation_share,
-            region_bases=region_bases,
-            minimum_bases=minimum_bases,
-            inputs=[
-                InputFile(species=species, file=Path(path).name, sha256=sha256_file(path))
-                for species, path in inputs
-            ],
-            species=species_counts,
-            splits=splits,
-            validation_regions=regions,
+            tokenizer_sha256=self.tokenizer.sha256,
+            vocab_size=self.tokenizer.vocab_size,
+            settings=plan.settings,
+            inputs=plan.files,
+            species=species,
+            splits=shards,
+            validation_regions=plan.regions,
         )
         write_metadata(folder, metadata)
-    return metadata
+        folder.replace(output)
+        shutil.rmtree(self.partial)
+        return metadata
 
+    def _stretch_counts(self, number: int) -> StretchCounts:
+        counts = self.units.read_counts(number)
+        if counts is None:  # its units were done in parts, none of which came to the end of the file
+            counts = StretchCounts()
+            for _ in self.plan.stretches(number, self.plan.chunks(number), counts):
+                pass
+        return counts
 
-def _check_settings(
-    inputs: Sequence[tuple[str, str | os.PathLike]],
-    validation_share: float,
-    region_bases: int,
-    minimum_bases: int,
-) -> None:
-    if not inputs:
-        raise UserError("a corpus needs at least one FASTA file; name one")
-    paths: dict[str, str | os.PathLike] = {}
-    for species, path in inputs:
-        if not species:
-            raise UserError(f"{path}: the species has no name; give it one")
-        if species in paths:
-            raise UserError(
-                f"{path}: the species {species!r} is given already by {paths[species]};"
-                " give each genome its own name"
-            )
-        paths[species] = path
-    if not 0 < validation_share <= 0.5:
-        raise UserError(f"the validation share must be above 0 and at most 0.5, not {validation_share}")
-    if region_bases < 1:
-        raise UserError(f"a validation region must have at least 1 base, not {region_bases}")
-    if not 1 <= minimum_bases <= STRETCH_BASES:
-        raise UserError(f"the shortest run must be 1 to {STRETCH_BASES} bases, not {minimum_bases}")
-
-
-def _check_not_empty(splits: dict[str, list[Shard]], minimum_bases: int) -> None:
-    for split, shards in splits.items():
-        if not shards:
-            raise UserError(
-                f"no text is left for the {split} split (runs of A, C, G, T of at least {minimum_bases}"
-                " bases); give more sequence, or lower the minimum"
-            )
-
-
-def _count_contigs(species: str, contigs: Sequence[Contig]) -> SpeciesCounts:
-    bases = sum(contig.length for contig in contigs)
-    return SpeciesCounts(
-        species=species,
-        contigs=len(contigs),
-        bases=bases,
-        soft_masked=sum(contig.soft_masked for contig in contigs),
-        dropped_short=0,
-        dropped_other=bases - sum(contig.acgt for contig in contigs),
-    )
-
-
-def _add(counts: SpeciesCounts, split: str, bases: int, tokens: int) -> None:
-    if split == "train":
-        counts.train_bases += bases
-        counts.train_tokens += tokens
-    else:
-        counts.validation_bases += bases
-        counts.validation_tokens += tokens
-
-
-def _tokenise(species: str, tokenizer: Tokenizer, stretch: Stretch) -> list[CorpusRecord]:
-    """The records of both strands; one strand is divided evenly where it has too many tokens for one."""
-    strands: list[tuple[Strand, np.ndarray, np.ndarray]] = [
-        ("+", stretch.bases, stretch.soft_mask),
-        ("-", reverse_complement(stretch.bases), stretch.soft_mask[::-1]),
-    ]
-    records = []
-    for strand, bases, soft_mask in strands:
-        tokens = np.concatenate(
-            [
-                tokenizer.encode_bases(bases[start : start + ENCODE_BASES])
-                for start in range(0, bases.size, ENCODE_BASES)
-            ]
-        )
-        ends = np.cumsum(tokenizer.token_lengths[tokens])
-        shares = _soft_mask_shares(soft_mask, ends)
-        pieces = -(-tokens.size // RECORD_TOKENS)
-        borders = [tokens.size * i // pieces for i in range(pieces + 1)]
-        for first, last in itertools.pairwise(borders):
-            begin, end = (int(ends[first - 1]) if first else 0), int(ends[last - 1])
-            piece_shares = shares[first:last]
-            records.append(
-                CorpusRecord(
-                    species=species,
-                    contig=stretch.contig,
-                    start=stretch.start + (begin if strand == "+" else bases.size - end),
-                    bases=end - begin,
-                    strand=strand,
-                    tokens=tokens[first:last].astype(np.uint16),
-                    soft_mask=piece_shares if piece_shares.any() else None,
+    def _check_not_empty(self, shards: dict[str, list[Shard]]) -> None:
+        for split in SPLITS:
+            if not shards[split]:
+                shutil.rmtree(self.partial)
+                raise UserError(
+                    f"no text is left for the {split} split (runs of A, C, G, T of at least"
+                    f" {self.plan.settings.minimum_bases} bases); give more sequence, or lower the minimum"
                 )
-            )
-    return records
 
 
-def _soft_mask_shares(soft_mask: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    masked_before = np.concatenate([[0], np.cumsum(soft_mask)])
-    borders = np.concatenate([[0], ends])
-    masked = np.diff(masked_before[borders])
-    return np.rint(255 * masked / np.diff(borders)).astype(np.uint8)
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Stretches that are tokenised together: of one unit, and of one split."""
+
+    unit: int
+    stretches: list[Stretch]
+    regions: list[int]
+
+
+def _batches(
+    plan: CorpusPlan, species: str, wanted: set[int], stretches: Iterable[tuple[int, Stretch]]
+) -> Iterator[_Batch]:
+    batch = _Batch(-1, [], [])
+    bases = 0
+    for unit, stretch in stretches:
+        if unit not in wanted:
+            continue
+        end = stretch.start + stretch.bases.size
+        region = plan.region_map.touched(species, stretch.contig, stretch.start, end)
+        follows = unit == batch.unit and (region < 0) == (batch.regions[-1] < 0)
+        if not follows or bases >= _BATCH_BASES:
+            if batch.stretches:
+                yield batch
+            batch, bases = _Batch(unit, [], []), 0
+        batch.stretches.append(stretch)
+        batch.regions.append(region)
+        bases += stretch.bases.size
+    if batch.stretches:
+        yield batch
 
 
 def _watched(chunks: Iterable[Chunk], progress: Progress | None, done: int, total: int) -> Iterator[Chunk]:

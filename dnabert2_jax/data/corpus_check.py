@@ -17,8 +17,8 @@ def verify_corpus(folder: str | Path) -> list[str]:
     """Reads every byte and every record of a corpus and compares them with its metadata and indices.
 
     Checks the shards' checksums and record counts, that ids are in range and the tokens as long as the bases
-    they stand for, that indices and counts agree with the records, that validation records lie inside their
-    regions and training records outside of all, and the tokenizer.
+    they stand for, that indices and counts agree with the records, that strands come in pairs, that
+    validation records lie inside their regions and training records outside of all, and the tokenizer.
 
     Args:
       folder: the corpus.
@@ -40,20 +40,23 @@ def verify_corpus(folder: str | Path) -> list[str]:
     if token_lengths.size != corpus.metadata.vocab_size:
         return [f"{folder}: the tokenizer has {token_lengths.size} ids, not {corpus.metadata.vocab_size}"]
     regions = RegionMap(corpus.metadata.validation_regions)
-    unigram_counts = np.zeros(corpus.metadata.vocab_size, np.int64)
+    names = [counts.species for counts in corpus.metadata.species]
+    unigram_counts = np.zeros_like(corpus.species_unigram_counts)
     tokens_of_species: Counter[tuple[str, str]] = Counter()
     for split in SPLITS:
         for number, record in enumerate(corpus.records(split)):
-            trouble = _trouble(corpus, split, number, record, token_lengths, regions)
+            trouble = _trouble(corpus, names, split, number, record, token_lengths, regions)
             if trouble:
                 problems.append(f"{folder}: {split} record {number}: {trouble}")
                 continue
             tokens_of_species[split, record.species] += record.tokens.size
             if split == "train":
-                unigram_counts += np.bincount(record.tokens, minlength=unigram_counts.size)
+                unigram_counts[names.index(record.species)] += np.bincount(
+                    record.tokens, minlength=corpus.metadata.vocab_size
+                )
     if problems:
         return problems
-    if not np.array_equal(unigram_counts, corpus.unigram_counts):
+    if not np.array_equal(unigram_counts, corpus.species_unigram_counts):
         problems.append(f"{folder}: the unigram counts are not those of the training records")
     for counts in corpus.metadata.species:
         listed = {"train": counts.train_tokens, "validation": counts.validation_tokens}
@@ -84,6 +87,7 @@ def _damaged_shards(corpus: Corpus, split: str) -> list[str]:
 
 def _trouble(
     corpus: Corpus,
+    names: list[str],
     split: str,
     number: int,
     record: CorpusRecord,
@@ -91,13 +95,14 @@ def _trouble(
     regions: RegionMap,
 ) -> str | None:
     index = corpus.indices[split]
-    names = [counts.species for counts in corpus.metadata.species]
     if record.tokens.size != index.tokens[number]:
         return f"has {record.tokens.size} tokens, and the index says {index.tokens[number]}"
     if record.species not in names or names.index(record.species) != index.species[number]:
         return f"is of {record.species!r}, and the index says otherwise"
     if STRANDS.index(record.strand) != index.strand[number]:
         return f"is of strand {record.strand}, and the index says otherwise"
+    if index.strand[number] != number % 2:
+        return "is not one of a pair of strands"
     if not record.tokens.size or record.tokens.max() >= token_lengths.size:
         return "holds ids that are not in the vocabulary"
     if token_lengths[record.tokens].sum() != record.bases:

@@ -1,28 +1,93 @@
-"""Which stretches of a genome are held out for validation: contig names and lengths in, intervals out.
+"""What is held out for validation: species, contig names and lengths in, intervals out.
 
-The plan is a pure function of species, contig names and lengths, so anyone can work it out again:
+The plan is a pure function of these, so anyone can work it out again. A species that is marked "validation"
+is held out as a whole, one marked "train" not at all. The others follow the setting `holdout`:
 
-1. A contig that has at least 2,000 bp to give (length x share) holds regions of length x share / n bases,
-   n = max(1, round(length x share / region)) of them. It is divided into n equal parts, and each part holds
-   one region at a place drawn from a hash of (species, contig, number). Shorter contigs are for training.
-2. A species none of whose contigs is that long gives whole contigs, in the order of a hash of their names,
-   until the share is reached; at least one contig stays for training.
-3. A species that is one short contig gives its end.
+"region"
+    1. A contig that has at least 2,000 bp to give (length x share) holds regions of length x share / n bases,
+       n = max(1, round(length x share / region)) of them. It is divided into n equal parts, and each part
+       holds one region at a place drawn from a hash of (species, contig, number). Shorter contigs are for
+       training.
+    2. A species none of whose contigs is that long gives whole contigs, in the order of a hash of their
+       names, until the share is reached; at least one contig stays for training.
+    3. A species that is one short contig gives its end.
+"chromosome"
+    The contigs that are named are held out, in every species that has them. Where none are named, each
+    species gives whole chromosomes in the order of a hash until its share is reached; a chromosome is a
+    contig at least a tenth as long as the longest of its species, and at least one stays for training.
+"species"
+    Where no species is marked "validation", whole species are, in the order of a hash of their names, until
+    the share of all bases is reached; at least one stays.
 """
 
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from dnabert2_jax.data.layout import ValidationRegion
+from dnabert2_jax.data.layout import BuildSettings, Split, ValidationRegion
+from dnabert2_jax.errors import UserError
 
 SHORTEST_REGION = 2_000
+_CHROMOSOME = 0.1  # of the longest contig
+
+
+@dataclass(frozen=True, slots=True)
+class SpeciesContigs:
+    """A species: its name, how it is split, and name and length in bases of each contig."""
+
+    species: str
+    split: Split
+    contigs: Sequence[tuple[str, int]]
+
+    @property
+    def bases(self) -> int:
+        """The length of all contigs."""
+        return sum(length for _, length in self.contigs)
+
+
+def plan_holdout(species: Sequence[SpeciesContigs], settings: BuildSettings) -> list[ValidationRegion]:
+    """The held-out intervals of all species, in their order and that of their contigs; they never overlap.
+
+    Raises:
+      UserError: a contig is to be held out that no species has, or a species of a corpus that has one.
+    """
+    named = set(settings.holdout_contigs)
+    automatic = [kind for kind in species if kind.split == "auto"]
+    missing = named - {name for kind in automatic for name, _ in kind.contigs}
+    if missing:
+        raise UserError(
+            f"the contig {min(missing)!r} is to be held out and no genome has it; name contigs as the FASTA"
+            " headers do"
+        )
+    whole = {kind.species for kind in species if kind.split == "validation"}
+    if settings.holdout == "species" and not whole:
+        whole = _whole_species(automatic, settings.validation_share)
+    regions = []
+    for kind in species:
+        if kind.species in whole:
+            regions += _as_regions(kind.species, kind.contigs, {name for name, _ in kind.contigs})
+        elif kind.split == "train" or settings.holdout == "species":
+            continue
+        elif settings.holdout == "region":
+            regions += plan_validation(
+                kind.species, kind.contigs, settings.validation_share, settings.region_bases
+            )
+        elif named:
+            regions += _as_regions(kind.species, kind.contigs, named)
+        else:
+            longest = max((length for _, length in kind.contigs), default=0)
+            chromosomes = [contig for contig in kind.contigs if contig[1] >= _CHROMOSOME * longest]
+            wanted = settings.validation_share * kind.bases
+            held_out = _until_reached(chromosomes, wanted, kind.species)
+            regions += _as_regions(kind.species, kind.contigs, held_out)
+    return regions
 
 
 def plan_validation(
     species: str, contigs: Sequence[tuple[str, int]], share: float, region_bases: int
 ) -> list[ValidationRegion]:
-    """The held-out intervals of one species, in the order of its contigs; they never overlap.
+    """The held-out regions of one species, in the order of its contigs; they never overlap.
 
     Args:
       species: its name, part of what the places are drawn from.
@@ -39,7 +104,8 @@ def plan_validation(
         ]
     with_bases = [(name, length) for name, length in contigs if length > 0]
     if len(with_bases) > 1:
-        return _whole_contigs(species, with_bases, share)
+        wanted = share * sum(length for _, length in with_bases)
+        return _as_regions(species, with_bases, _until_reached(with_bases, wanted, species))
     return [
         ValidationRegion(species=species, contig=name, start=length - round(length * share), end=length)
         for name, length in with_bases
@@ -92,19 +158,34 @@ def _regions_of_contig(
     return regions
 
 
-def _whole_contigs(species: str, contigs: Sequence[tuple[str, int]], share: float) -> list[ValidationRegion]:
-    wanted = share * sum(length for _, length in contigs)
-    held_out: set[str] = set()
+def _whole_species(species: Sequence[SpeciesContigs], share: float) -> set[str]:
+    if len(species) < 2:
+        raise UserError(
+            "one species alone cannot be held out; give several, or hold out by region or chromosome"
+        )
+    wanted = share * sum(kind.bases for kind in species)
+    return _until_reached([(kind.species, kind.bases) for kind in species], wanted)
+
+
+def _until_reached(sizes: Sequence[tuple[str, int]], wanted: float, *owner: str) -> set[str]:
+    """Names in the order of a hash until their sizes reach what is wanted; never all of them."""
+    chosen: set[str] = set()
     reached = 0
-    for name, length in sorted(contigs, key=lambda contig: _hash(species, contig[0]))[:-1]:
+    for name, size in sorted(sizes, key=lambda item: _hash(*owner, item[0]))[:-1]:
         if reached >= wanted:
             break
-        held_out.add(name)
-        reached += length
+        chosen.add(name)
+        reached += size
+    return chosen
+
+
+def _as_regions(
+    species: str, contigs: Sequence[tuple[str, int]], held_out: set[str]
+) -> list[ValidationRegion]:
     return [
         ValidationRegion(species=species, contig=name, start=0, end=length)
         for name, length in contigs
-        if name in held_out
+        if name in held_out and length > 0
     ]
 
 

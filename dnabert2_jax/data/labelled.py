@@ -1,21 +1,25 @@
-"""Labelled sequences for fine-tuning: a folder with train, dev and test as CSV in, text and class ids out.
+"""Labelled sequences for fine-tuning: a folder with train, dev and test as CSV in, text and labels out.
 
-The layout is GUE's: `sequence,label`, or `sequence1,sequence2,label` for pairs.
+The layout is GUE's: `sequence,label`, or `sequence1,sequence2,label` for pairs. What a label is, is the
+matter of the problem; see `labels.py`.
 """
 
 import csv
 import gzip
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dnabert2_jax.data.labels import find_class_names, read_labels
 from dnabert2_jax.data.tables import Row, check_sequence, read_table
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file
+from dnabert2_jax.genome.inputs import warn_of_rna
+from dnabert2_jax.problem import Problem
 
 LABELLED_SPLITS = ("train", "dev", "test")
 _SINGLE = ("sequence", "label")
@@ -27,9 +31,10 @@ class LabelledSplit:
     """n examples.
 
     Attributes:
-      sequences: n sequences, as written.
+      sequences: n sequences, as written, but for U, which is read as T.
       seconds: the second sequence of each, for pairs; else None.
-      labels: [n] int32, places in the class names.
+      labels: int32 [n], places in the class names; for several labels float32 [n, C], zeros and ones; for
+        regression float32 [n].
     """
 
     sequences: list[str]
@@ -42,11 +47,18 @@ class LabelledSplit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledData:
-    """A data set with its three splits and the names of its classes, "0", "1", … where labels are numbers."""
+    """A data set.
+
+    Attributes:
+      train, dev, test: its splits.
+      problem: what its labels are.
+      class_names: C names, "0", "1", … where labels are numbers; none in regression.
+    """
 
     train: LabelledSplit
     dev: LabelledSplit
     test: LabelledSplit
+    problem: Problem
     class_names: tuple[str, ...]
 
     @property
@@ -55,14 +67,18 @@ class LabelledData:
         return self.train.seconds is not None
 
 
-def load_labelled(folder: str | os.PathLike) -> LabelledData:
+def load_labelled(
+    folder: str | os.PathLike, problem: Problem = "single_label_classification"
+) -> LabelledData:
     """Loads train, dev and test, each `.csv` or `.csv.gz`.
 
-    Labels that are all whole numbers are class ids and must be 0 … n-1; other labels are class names, sorted.
-    The classes are those of the training split.
+    A label is the name of a class or a whole number; names of classes separated by ";", or nothing, where a
+    sequence has several labels or none; or a real number in regression. Class names that are all whole
+    numbers are class ids and must be 0 … n-1; others are sorted. The classes are those of the training split.
 
     Args:
       folder: holds the three files. Columns other than those named above are left aside.
+      problem: what a label is.
 
     Raises:
       UserError: a file is missing, empty or damaged, lacks columns, mixes pairs with single sequences, has a
@@ -80,12 +96,20 @@ def load_labelled(folder: str | os.PathLike) -> LabelledData:
                 f"{files[split]}: {files['train'].name} has {_kind(pairs)} and this file {_kind(not pairs)};"
                 " give all splits the same columns"
             )
-    class_names = _class_names(files["train"], rows["train"])
-    splits = {
-        split: _split(files[split], rows[split], pairs, class_names, files["train"].name)
-        for split in LABELLED_SPLITS
-    }
-    return LabelledData(**splits, class_names=class_names)
+    class_names = find_class_names(files["train"], rows["train"], problem)
+
+    def split_of(name: str) -> LabelledSplit:
+        path = files[name]
+        labels = read_labels(path, rows[name], problem, class_names, files["train"].name)
+        first, second = ("sequence1", "sequence2") if pairs else ("sequence", None)
+        return LabelledSplit(
+            sequences=read_sequence_column(path, rows[name], first),
+            seconds=read_sequence_column(path, rows[name], second) if second else None,
+            labels=labels,
+        )
+
+    splits = {name: split_of(name) for name in LABELLED_SPLITS}
+    return LabelledData(**splits, problem=problem, class_names=class_names)
 
 
 def write_labelled(
@@ -95,7 +119,8 @@ def write_labelled(
 
     Args:
       folder: is made if need be.
-      splits: for "train", "dev", "test" the rows: (sequence, label) or (sequence1, sequence2, label).
+      splits: for "train", "dev", "test" the rows: (sequence, label) or (sequence1, sequence2, label); a label
+        is written as `str` writes it.
       compress: writes `.csv.gz`.
 
     Raises:
@@ -110,6 +135,24 @@ def write_labelled(
         data = text.getvalue().encode()
         with atomic_file(Path(folder) / f"{split}.csv{'.gz' if compress else ''}") as file:
             file.write(gzip.compress(data, mtime=0) if compress else data)
+
+
+def read_sequence_column(path: str | os.PathLike, rows: Sequence[Row], column: str) -> list[str]:
+    """The sequences of a column; U is read as T.
+
+    Warns:
+      InputWarning: the column has RNA.
+
+    Raises:
+      UserError: a field is no sequence.
+    """
+    for row in rows:
+        check_sequence(path, row, column)
+    rna = next((row for row in rows if "U" in row.fields[column].upper()), None)
+    if rna is None:
+        return [row.fields[column] for row in rows]
+    warn_of_rna(str(path), f"line {rna.line}")
+    return [row.fields[column].replace("U", "T").replace("u", "t") for row in rows]
 
 
 def _find(folder: Path, split: str) -> Path:
@@ -127,42 +170,3 @@ def _is_pairs(rows: list[Row]) -> bool:
 
 def _kind(pairs: bool) -> str:
     return "pairs" if pairs else "single sequences"
-
-
-def _class_names(path: Path, rows: list[Row]) -> tuple[str, ...]:
-    labels = {row.fields["label"] for row in rows} - {""}
-    if len(labels) == 1:
-        raise UserError(f"{path}: all rows have the label {labels.pop()!r}; a classifier needs two classes")
-    if not all(label.isascii() and label.isdigit() and str(int(label)) == label for label in labels):
-        return tuple(sorted(labels))
-    missing = next((str(i) for i in range(len(labels)) if str(i) not in labels), None)
-    if missing is not None:
-        raise UserError(
-            f"{path}: labels are numbers up to {max(map(int, labels))} but none is {missing};"
-            " number the classes from 0 without gaps, or name them"
-        )
-    return tuple(str(i) for i in range(len(labels)))
-
-
-def _split(
-    path: Path, rows: list[Row], pairs: bool, class_names: tuple[str, ...], train_file: str
-) -> LabelledSplit:
-    ids = {name: i for i, name in enumerate(class_names)}
-    for row in rows:
-        label = row.fields["label"]
-        if not label:
-            raise UserError(f"{path}: line {row.line}: has no label; give it one or remove the line")
-        if label not in ids:
-            raise UserError(
-                f"{path}: line {row.line}: the label {label!r} is not among those of {train_file}"
-                f" ({', '.join(class_names[:8])}{', …' if len(class_names) > 8 else ''}); correct it, or add"
-                " training examples of it"
-            )
-        for column in (_PAIR if pairs else _SINGLE)[:-1]:
-            check_sequence(path, row, column)
-    first, second = ("sequence1", "sequence2") if pairs else ("sequence", None)
-    return LabelledSplit(
-        sequences=[row.fields[first] for row in rows],
-        seconds=[row.fields[second] for row in rows] if second else None,
-        labels=np.array([ids[row.fields["label"]] for row in rows], np.int32),
-    )

@@ -5,16 +5,17 @@ The builder writes these, the reader reads them; nobody else needs to know a fil
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from dnabert2_jax.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 RECORD_TOKENS = 8192
 SPLITS = ("train", "validation")
 METADATA_FILE = "metadata.json"
@@ -22,27 +23,71 @@ TOKENIZER_FOLDER = "tokenizer"
 UNIGRAM_FILE = "unigram.npy"
 
 
+Split = Literal["auto", "train", "validation"]
+Holdout = Literal["region", "chromosome", "species"]
+InputKind = Literal["fasta", "text"]
+
+
+class BuildSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a corpus is made of its inputs.
+
+    Attributes:
+      validation_share: share of each genome to hold out, in (0, 0.5].
+      holdout: "region": contiguous regions of each genome; "chromosome": whole contigs; "species": whole
+        species. `holdout` (the module) says how they are chosen.
+      holdout_contigs: with "chromosome", the names of the contigs to hold out.
+      region_bases: length of a held-out region, about.
+      minimum_bases: runs of A, C, G, T shorter than this are dropped (and counted).
+      stretch_bases: most bases of a record. 1000 makes of a genome what the paper made of it.
+      max_bases_per_species: a species gives its first so many bases, in the order of its files and contigs;
+        contigs that `holdout_contigs` names do not count.
+      drop_impure_lines: of text files, whether a line with another letter than A, C, G, T is dropped, as in
+        the paper, and not split there.
+      unit_bases: a shard holds the text of so many bases of a file; also what an interrupted build loses.
+    """
+
+    validation_share: float = 0.05
+    holdout: Holdout = "region"
+    holdout_contigs: tuple[str, ...] = ()
+    region_bases: int = 20_000
+    minimum_bases: int = 50
+    stretch_bases: int = 36_000
+    max_bases_per_species: int | None = None
+    drop_impure_lines: bool = False
+    unit_bases: int = 1 << 28
+
+
 class InputFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One FASTA file the corpus was built from; `file` is its name without folders."""
+    """One file the corpus was built from; `file` is its name without folders, BED files are by SHA-256."""
 
     species: str
     file: str
+    kind: InputKind
     sha256: str
+    keep_bed: str | None = None
+    drop_bed: str | None = None
 
 
 class SpeciesCounts(msgspec.Struct, kw_only=True):
-    """What became of one species' bases, counted on the forward strand; tokens are of both strands.
+    """One species: what was asked for, and what became of its bases.
 
-    `bases` = `train_bases` + `validation_bases` + `dropped_short` + `dropped_other`, the last two being runs
-    shorter than the minimum and letters other than A, C, G and T.
+    Bases are counted on the forward strand; tokens are of both strands. `bases` = `train_bases` +
+    `validation_bases` + the four `dropped_…`: runs shorter than the minimum, letters other than A, C, G and T
+    (and lines that hold them, where they are dropped), what lies outside of the BED regions, and what exceeds
+    the cap. `weight` is None where none was given, `expected_bases` where no size was.
     """
 
     species: str
+    split: Split
+    weight: float | None
+    expected_bases: int | None
     contigs: int
     bases: int
     soft_masked: int
     dropped_short: int
     dropped_other: int
+    dropped_regions: int
+    dropped_cap: int
     train_bases: int = 0
     validation_bases: int = 0
     train_tokens: int = 0
@@ -73,9 +118,7 @@ class CorpusMetadata(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     tokenizer_sha256: str
     vocab_size: int
-    validation_share: float
-    region_bases: int
-    minimum_bases: int
+    settings: BuildSettings
     inputs: list[InputFile]
     species: list[SpeciesCounts]
     splits: dict[str, list[Shard]]
@@ -85,6 +128,8 @@ class CorpusMetadata(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitIndex:
     """What is known of a split's n records without opening them.
+
+    Records 2i and 2i + 1 are the forward and the reverse strand of nearly the same place.
 
     Attributes:
       tokens: [n] int32, tokens of each record.
@@ -100,6 +145,11 @@ class SplitIndex:
 
     def __len__(self) -> int:
         return self.tokens.size
+
+    @classmethod
+    def join(cls, parts: "Sequence[SplitIndex]") -> "SplitIndex":
+        """One index behind the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _INDEX_TYPES))
 
 
 _INDEX_TYPES = {
@@ -174,12 +224,12 @@ def read_index(folder: Path, split: str) -> SplitIndex:
 
 
 def write_unigram_counts(folder: Path, counts: np.ndarray) -> None:
-    """Writes how often each id occurs in the training split, [V] int64."""
+    """Writes how often each id occurs in the training text of each species, int64 [species, V]."""
     np.save(folder / UNIGRAM_FILE, counts.astype(np.int64), allow_pickle=False)
 
 
 def read_unigram_counts(folder: Path) -> np.ndarray:
-    """Reads how often each id occurs in the training split, [V] int64.
+    """Reads how often each id occurs in the training text of each species, int64 [species, V].
 
     Raises:
       UserError: the file is missing or damaged.

@@ -26,7 +26,7 @@ def mix(*words: ArrayLike) -> np.ndarray:
     return state.reshape(np.broadcast_shapes(*(np.shape(word) for word in words)))
 
 
-def permute(index: ArrayLike, size: int, key: ArrayLike) -> np.ndarray:
+def permute(index: ArrayLike, size: ArrayLike, key: ArrayLike) -> np.ndarray:
     """Where each `index` lands in the pseudo-random permutation of 0 … size-1 that `key` names.
 
     A Feistel network on a grid just larger than `size`, walked until the result is inside (which keeps it a
@@ -34,33 +34,39 @@ def permute(index: ArrayLike, size: int, key: ArrayLike) -> np.ndarray:
 
     Args:
       index: integers in [0, size).
-      size: the number of things permuted, at most 2^62.
+      size: the number of things permuted, at most 2^62; one integer, or one for each index.
       key: one integer, or one for each index: every key is another permutation.
 
     Returns:
-      int64 of the broadcast shape of `index` and `key`.
+      int64 of the broadcast shape of `index`, `size` and `key`.
     """
-    shape = np.broadcast_shapes(np.shape(index), np.shape(key))
-    start, keys = np.broadcast_arrays(np.asarray(index, np.int64), _as_uint64(key))
-    if size < 1 or (start.size and (start.min() < 0 or start.max() >= size)):
+    shape = np.broadcast_shapes(np.shape(index), np.shape(size), np.shape(key))
+    start, sizes, keys = (
+        array.ravel()
+        for array in np.broadcast_arrays(
+            np.asarray(index, np.int64), np.asarray(size, np.int64), _as_uint64(key)
+        )
+    )
+    if (sizes < 1).any() or (start < 0).any() or (start >= sizes).any():
         raise ValueError(f"indices must lie in [0, {size})")
-    rows = int(np.ceil(np.sqrt(size)))
-    columns = -(-size // rows)
-    value, keys = start.astype(np.uint64).ravel(), keys.ravel()
+    rows = np.ceil(np.sqrt(sizes)).astype(np.uint64)
+    sizes = sizes.astype(np.uint64)
+    columns = (sizes + rows - np.uint64(1)) // rows
+    value = start.astype(np.uint64)
     outside = np.arange(value.size)
     while outside.size:
-        value[outside] = _feistel(value[outside], rows, columns, keys[outside])
-        outside = outside[value[outside] >= size]
+        value[outside] = _feistel(value[outside], rows[outside], columns[outside], keys[outside])
+        outside = outside[value[outside] >= sizes[outside]]
     return value.astype(np.int64).reshape(shape)
 
 
-def _feistel(value: np.ndarray, rows: int, columns: int, keys: np.ndarray) -> np.ndarray:
+def _feistel(value: np.ndarray, rows: np.ndarray, columns: np.ndarray, keys: np.ndarray) -> np.ndarray:
     # Each round adds to one half a function of the other, modulo that half's size: invertible by subtraction.
-    left, right = value // np.uint64(columns), value % np.uint64(columns)
+    left, right = value // columns, value % columns
     for number in range(0, _ROUNDS, 2):
-        left = (left + mix(keys, number, right) % np.uint64(rows)) % np.uint64(rows)
-        right = (right + mix(keys, number + 1, left) % np.uint64(columns)) % np.uint64(columns)
-    return left * np.uint64(columns) + right
+        left = (left + mix(keys, number, right) % rows) % rows
+        right = (right + mix(keys, number + 1, left) % columns) % columns
+    return left * columns + right
 
 
 def _as_uint64(word: ArrayLike) -> np.ndarray:

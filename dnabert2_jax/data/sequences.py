@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 
-from dnabert2_jax.data.tables import check_sequence, open_bytes, read_table
+from dnabert2_jax.data.tables import check_sequence, read_table
 from dnabert2_jax.genome.fasta import read_records
+from dnabert2_jax.genome.inputs import open_input, warn_of_rna
 
 _NAME_COLUMNS = ("name", "id")
-_LONGEST_FIRST_LINE = 1 << 16
 
 
 def read_sequences(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
@@ -17,30 +17,34 @@ def read_sequences(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
     `sequence`, separated by tabs if its header has one and by commas otherwise. Plain or gzip.
 
     Args:
-      path: the file.
+      path: the file, or "-" for standard input.
 
     Yields:
-      Name and sequence as written. The name is the FASTA record's, or the column `name` or `id`, or else the
-      number of the row counted from 1.
+      Name and sequence, in the case of the file. The name is the FASTA record's, or the column `name` or
+      `id`, or else the number of the row counted from 1.
+
+    Warns:
+      InputWarning: the file has RNA; U is read as T.
 
     Raises:
       UserError: the file cannot be read, is neither, is damaged, or has a row without a sequence.
     """
-    first_line = _first_line(path)
-    if first_line.startswith(b">"):
-        for record in read_records(path):
-            yield record.name, record.sequence
-        return
-    delimiter = "\t" if b"\t" in first_line else ","
-    for number, row in enumerate(read_table(path, required=(("sequence",),), delimiter=delimiter), start=1):
-        check_sequence(path, row, "sequence")
-        named = next((row.fields[column] for column in _NAME_COLUMNS if row.fields.get(column)), str(number))
-        yield named, row.fields["sequence"]
-
-
-def _first_line(path: str | os.PathLike) -> bytes:
-    with open_bytes(path) as file:
-        while line := file.readline(_LONGEST_FIRST_LINE):
-            if text := line.removeprefix(b"\xef\xbb\xbf").strip(b" \r\n"):
-                return text
-    return b""
+    with open_input(path) as file:
+        beginning = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip(b" \r\n")
+        if beginning.startswith(b">"):
+            for record in read_records(file):
+                yield record.name, record.sequence
+            return
+        delimiter = "\t" if b"\t" in beginning.partition(b"\n")[0] else ","
+        rows = read_table(file, required=(("sequence",),), delimiter=delimiter)
+        is_rna = False
+        for number, row in enumerate(rows, start=1):
+            check_sequence(file.name, row, "sequence")
+            named = next(
+                (row.fields[column] for column in _NAME_COLUMNS if row.fields.get(column)), str(number)
+            )
+            sequence = row.fields["sequence"]
+            if not is_rna and "U" in sequence.upper():
+                is_rna = True
+                warn_of_rna(str(file.name), f"line {row.line}")
+            yield named, sequence.replace("U", "T").replace("u", "t")

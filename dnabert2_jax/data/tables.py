@@ -1,16 +1,13 @@
 """Small tables people make: CSV or TSV, plain or gzip, in; rows with their line numbers out."""
 
 import csv
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.genome.inputs import Source, open_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +18,11 @@ class Row:
     fields: dict[str, str]
 
 
-def read_table(
-    path: str | os.PathLike, *, required: Sequence[tuple[str, ...]], delimiter: str = ","
-) -> Iterator[Row]:
+def read_table(source: Source, *, required: Sequence[tuple[str, ...]], delimiter: str = ",") -> Iterator[Row]:
     """Reads a table row by row. Blanks around names and fields do not count, nor do blank lines.
 
     Args:
-      path: the file, plain or gzip (told by its first bytes), UTF-8.
+      source: the file, plain or gzip (told by its first bytes), UTF-8; or "-" for standard input.
       required: sets of columns; the header must have all of one set. Other columns are kept too.
       delimiter: what separates fields.
 
@@ -37,7 +32,8 @@ def read_table(
     """
     header: list[str] = []
     empty = True
-    with open_bytes(path) as file:
+    with open_input(source) as file:
+        path = str(file.name)
         # newline="" as the csv module asks for; utf-8-sig skips the mark that spreadsheets write.
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         rows = csv.reader(text, delimiter=delimiter, strict=True)
@@ -46,6 +42,8 @@ def read_table(
                 fields = [field.strip() for field in next(rows)]
             except StopIteration:
                 break
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
             except csv.Error as error:
                 raise UserError(
                     f"{path}: line {rows.line_num}: is no valid row ({error}); mend the line"
@@ -63,34 +61,10 @@ def read_table(
                 )
             empty = False
             yield Row(rows.line_num, dict(zip(header, fields, strict=True)))
-    if not header:
-        raise UserError(f"{path}: is empty; its first line must be {_shown(required, delimiter)}")
-    if empty:
-        raise UserError(f"{path}: has a header and no rows; give at least one row")
-
-
-@contextmanager
-def open_bytes(path: str | os.PathLike) -> Iterator[io.BufferedReader | gzip.GzipFile]:
-    """Opens a file, unpacking gzip; what goes wrong while it is read becomes a UserError.
-
-    Raises:
-      UserError: the file cannot be read, its gzip data is damaged, or what reads it found no UTF-8 text.
-    """
-    if Path(path).is_dir():
-        raise UserError(f"{path}: is a folder; name a file")
-    try:
-        raw = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from error
-    with raw:
-        try:
-            yield gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(b"\x1f\x8b") else raw
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(
-                f"{path}: the gzip data is truncated or damaged ({error}); fetch it again"
-            ) from error
+        if not header:
+            raise UserError(f"{path}: is empty; its first line must be {_shown(required, delimiter)}")
+        if empty:
+            raise UserError(f"{path}: has a header and no rows; give at least one row")
 
 
 def check_sequence(path: str | os.PathLike, row: Row, column: str) -> None:

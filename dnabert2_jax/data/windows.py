@@ -5,26 +5,33 @@ before and on however many hosts. Grain runs ahead of the training loop in threa
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnabert2_jax.data.corpus import Corpus
 from dnabert2_jax.data.permutation import mix, permute
 from dnabert2_jax.data.records import CorpusRecord
+from dnabert2_jax.data.schedule import Schedule
+from dnabert2_jax.data.species_weights import SpeciesWeights, species_shares
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.tokenizer.vocabulary import CLS_ID, PAD_ID, SEP_ID
 
-_ORDER, _SHIFT = 0, 1  # what a hash is for: the order of an epoch's windows, or a record's shift
+StrandChoice = Literal["both", "forward", "random"]
+WindowChoice = Literal["dense", "first"]
+
+_ORDER, _SHIFT, _STRAND = 0, 1, 2  # what a hash is for: the order of a pass, a record's shift, a strand
 
 
 class WindowSource:
     """The batches of a run, by step: a random access source in Grain's sense.
 
     A record of n tokens gives max(1, n // (length - 2)) windows that do not overlap; the tokens left over
-    shift where the first begins, by an amount that is drawn anew for each epoch and record. An epoch has
-    every window of every record (both strands) once, in a pseudo-random order. Step t takes the windows at
-    the places t x batch_size … of the endless row of epochs.
+    shift where the first begins, by an amount that is drawn anew for each pass and record. A pass over a
+    species has every window of every record once, in a pseudo-random order; with "proportional" weights all
+    species are passed over as one, so that each window of the corpus comes once before any comes again. Step
+    t takes the windows at the places t x batch_size … of the endless row of draws.
 
     Args:
       corpus: the corpus.
@@ -33,12 +40,18 @@ class WindowSource:
       length: S, tokens of a row with [CLS] and [SEP]; at least 3.
       seed: names the order.
       steps: how many there are.
+      species_weights: the rule of `species_weights` by which windows are shared out among species.
+      strand: "both" has the windows of both strands' records; "forward" those of the forward strand;
+        "random" those too, but half of them, drawn anew for each pass, are read off the other strand at the
+        same place (to within a few bases: the strands' tokens differ).
+      windows: "dense" as above; "first" takes the first length - 2 tokens of each record and never the rest.
+        On a corpus of the released lines that is what the paper does: a third of each line is never read.
       rows: the rows [start, stop) of each batch that this host reads; all by default. The hosts' parts make
         up the batch that one host would read.
       soft_mask: whether batches say which bases the FASTA file had in lower case.
 
     Raises:
-      UserError: the split has no records, or `length` or `batch_size` is too small.
+      UserError: the split has no records, or a setting is out of range.
     """
 
     def __init__(
@@ -50,24 +63,48 @@ class WindowSource:
         length: int,
         seed: int,
         steps: int,
+        species_weights: SpeciesWeights = "proportional",
+        strand: StrandChoice = "both",
+        windows: WindowChoice = "dense",
         rows: tuple[int, int] | None = None,
         soft_mask: bool = False,
     ):
         _check_length(length)
         if batch_size < 1:
             raise UserError(f"a batch needs at least one row, not {batch_size}; raise the batch size")
+        _check_choice("strand", strand, ("both", "forward", "random"))
+        _check_choice("windows", windows, ("dense", "first"))
         start, stop = rows or (0, batch_size)
         if not 0 <= start < stop <= batch_size:
             raise ValueError(f"rows {start} to {stop} are not rows of a batch of {batch_size}")
+        index = corpus.indices[split]
+        if not len(index):
+            raise UserError(f"{corpus.folder}: the {split} split has no records; build a larger corpus")
         self._corpus, self._split = corpus, split
         self._batch_size, self._length = batch_size, length
         self._seed, self._steps = seed, steps
         self._rows = np.arange(start, stop)
+        self._strand: StrandChoice = strand
+        self._dense = windows == "dense"
         self._soft_mask = soft_mask
-        self._tokens = corpus.indices[split].tokens
-        if not self._tokens.size:
-            raise UserError(f"{corpus.folder}: the {split} split has no records; build a larger corpus")
-        self._last_windows = np.cumsum(_windows_per_record(self._tokens, length))
+        self._tokens = index.tokens
+        # Records stand in pairs, one for each strand: the forward one is first.
+        self._records = np.arange(0, len(index), 1 if strand == "both" else 2)
+        by_species = species_weights != "proportional"
+        if by_species and split != "train":
+            raise ValueError("species weights are for the training split")
+        borders = np.array([0, self._records.size])
+        if by_species:
+            self._records = self._records[np.argsort(index.species[self._records], kind="stable")]
+            every = np.arange(len(corpus.metadata.species) + 1)
+            borders = np.searchsorted(index.species[self._records], every)
+        self._last_windows = np.cumsum(self._windows_of(self._tokens[self._records]))
+        first_windows = np.append(0, self._last_windows)[borders]
+        self._first_of_group, self._windows_of_group = first_windows[:-1], np.diff(first_windows)
+        self._schedule: Schedule | None = None
+        if by_species:
+            shares = species_shares(corpus.metadata, species_weights)
+            self._schedule = Schedule(np.where(self._windows_of_group > 0, shares, 0.0), seed)
 
     def __len__(self) -> int:
         return self._steps
@@ -80,7 +117,7 @@ class WindowSource:
 
     @property
     def windows_per_epoch(self) -> int:
-        """How many windows an epoch has."""
+        """How many windows there are: what one pass over every species draws."""
         return int(self._last_windows[-1])
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
@@ -106,16 +143,39 @@ class WindowSource:
 
     def _plan(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         # For each row its record and the first token of its window there.
-        epoch, place = np.divmod(step * self._batch_size + self._rows, self.windows_per_epoch)
-        window = permute(place, self.windows_per_epoch, mix(self._seed, _ORDER, epoch))
-        record = np.searchsorted(self._last_windows, window, side="right")
-        tokens = self._tokens[record].astype(np.int64)
-        windows = _windows_per_record(tokens, self._length)
-        number = window - (self._last_windows[record] - windows)
-        leftover = np.maximum(0, tokens - windows * (self._length - 2))
-        draw = mix(self._seed, _SHIFT, epoch, record)
-        shift = (draw % (leftover + 1).astype(np.uint64)).astype(np.int64)
-        return record, shift + number * (self._length - 2)
+        draw = step * self._batch_size + self._rows
+        group, number = self._schedule.look_up(draw) if self._schedule else (np.zeros_like(draw), draw)
+        size = self._windows_of_group[group]
+        epoch, place = np.divmod(number, size)
+        window = self._first_of_group[group] + permute(place, size, mix(self._seed, _ORDER, group, epoch))
+        position = np.searchsorted(self._last_windows, window, side="right")
+        record = self._records[position]
+        start = np.zeros_like(record)
+        if self._dense:
+            windows = self._windows_of(self._tokens[record])
+            within = window - (self._last_windows[position] - windows)
+            leftover = self._room(record) - (windows - 1) * (self._length - 2)
+            start = _below(leftover + 1, self._seed, _SHIFT, epoch, record) + within * (self._length - 2)
+        if self._strand == "random":
+            reverse = (mix(self._seed, _STRAND, epoch, window) & np.uint64(1)).astype(bool)
+            start = np.where(reverse, self._start_on_reverse(record, start, epoch), start)
+            record = record + reverse
+        return record, start
+
+    def _start_on_reverse(self, record: np.ndarray, start: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+        # What lies at `start` of the room forward lies as far from the end of the room on the other strand.
+        if not self._dense:
+            return np.zeros_like(start)
+        forward, reverse = self._room(record), self._room(record + 1)
+        mirrored = ((forward - start) * reverse + forward // 2) // np.maximum(forward, 1)
+        return np.where(forward > 0, mirrored, _below(reverse + 1, self._seed, _SHIFT, epoch, record))
+
+    def _windows_of(self, tokens: np.ndarray) -> np.ndarray:
+        return _windows_per_record(tokens, self._length) if self._dense else np.ones(tokens.size, np.int64)
+
+    def _room(self, record: np.ndarray) -> np.ndarray:
+        """The last token at which a whole window can begin, or 0 in a record that is shorter."""
+        return np.maximum(0, self._tokens[record].astype(np.int64) - (self._length - 2))
 
 
 def window_batches(
@@ -194,6 +254,16 @@ def validation_windows(corpus: Corpus, *, length: int, limit: int) -> Validation
 def _check_length(length: int) -> None:
     if length < 3:
         raise UserError(f"a window of {length} tokens has no room for [CLS], text and [SEP]; give at least 3")
+
+
+def _check_choice(name: str, choice: str, choices: tuple[str, ...]) -> None:
+    if choice not in choices:
+        raise UserError(f"{name} is {choice!r}; choose {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def _below(limits: np.ndarray, *words: ArrayLike) -> np.ndarray:
+    """Integers in [0, limit), int64, looked up by a hash of the words."""
+    return (mix(*words) % limits.astype(np.uint64)).astype(np.int64)
 
 
 def _windows_per_record(tokens: np.ndarray, length: int) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Genomes on disk and in memory: FASTA in, sequences, a simulator of genomes. NumPy only."""
+"""Genomes on disk and in memory: FASTA and BED in, sequences, a simulator of genomes. No JAX."""

@@ -1,5 +1,5 @@
-"""FASTA files as streams: plain or gzip text comes in; chunks of bases, stretches of A, C, G and T, or whole
-records go out.
+"""FASTA files as streams: plain or gzip text, from a file or standard input, comes in; chunks of bases,
+stretches of A, C, G and T, or whole records go out.
 
 `read_chunks` feeds `acgt_stretches`, which is what a tokenizer or a corpus is made from; `read_records` is
 for short sequences; `write_fasta` is the way back.
@@ -15,11 +15,13 @@ from typing import IO
 
 import numpy as np
 
+from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file
+from dnabert2_jax.genome.bed import Regions
 from dnabert2_jax.genome.fasta_parser import Header, parse_fasta
-from dnabert2_jax.genome.sequence import ACGT, IUPAC
+from dnabert2_jax.genome.inputs import Source, is_standard_input
+from dnabert2_jax.genome.sequence import ACGT
 
-_CANONICAL = bytes.maketrans(IUPAC.lower().encode() + b"U", IUPAC.replace("U", "T").encode() + b"T")
 _LOWER_CASE_BIT = 0x20
 _LINE_WIDTH = 60
 
@@ -60,24 +62,26 @@ class Stretch:
 
 @dataclass(slots=True)
 class StretchCounts:
-    """Where the bases went: into stretches, dropped in pieces that were too short, dropped as not A, C, G, T.
+    """Where the bases went: into stretches, dropped in pieces that were too short, dropped as not A, C, G, T,
+    dropped as outside of the wanted regions, whatever their letter.
 
-    The three add up to the bases of the chunks that were read.
+    The four add up to the bases of the chunks that were read.
     """
 
     kept: int = 0
     too_short: int = 0
     not_acgt: int = 0
+    outside_regions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A whole record as written: the case is kept, and U stays U.
+    """A whole record.
 
     Attributes:
       name: the first word of the header.
       description: what follows the name in the header, or "".
-      sequence: the letters without line breaks and blanks.
+      sequence: the letters in the case of the file, without line breaks and blanks, as DNA (U is read as T).
     """
 
     name: str
@@ -95,15 +99,18 @@ class Contig:
     soft_masked: int
 
 
-def read_chunks(path: str | os.PathLike, chunk_bases: int = 1 << 20) -> Iterator[Chunk]:
+def read_chunks(source: Source, chunk_bases: int = 1 << 20) -> Iterator[Chunk]:
     """Reads a FASTA file, plain or gzip (bgzip too; told by its first bytes), in chunks.
 
     Contigs come in the order of the file. Every chunk has `chunk_bases` bases except the last one of its
-    contig; a contig without bases gives one empty chunk.
+    contig; a contig without bases gives one empty chunk. Memory does not grow with the file.
 
     Args:
-      path: the file.
+      source: the file, or "-" for standard input.
       chunk_bases: bases per chunk, at least 1.
+
+    Warns:
+      InputWarning: the file has U; it is read as T.
 
     Raises:
       UserError: the file cannot be read, is no FASTA, is damaged, has two records of one name or a record
@@ -114,7 +121,7 @@ def read_chunks(path: str | os.PathLike, chunk_bases: int = 1 << 20) -> Iterator
         raise ValueError(f"chunk_bases is {chunk_bases}; it must be at least 1")
     contig, start = "", 0
     pending = bytearray()
-    for event in parse_fasta(path):
+    for event in parse_fasta(source):
         if isinstance(event, Header):
             if contig and (pending or start == 0):
                 yield _chunk(contig, start, pending)
@@ -129,17 +136,17 @@ def read_chunks(path: str | os.PathLike, chunk_bases: int = 1 << 20) -> Iterator
         yield _chunk(contig, start, pending)
 
 
-def read_records(path: str | os.PathLike) -> Iterator[Record]:
+def read_records(source: Source) -> Iterator[Record]:
     """Reads a FASTA file record by record, as text, holding one record in memory at a time.
 
-    Takes the same files as `read_chunks`, and refuses the same.
+    Takes the same files as `read_chunks`, and warns of and refuses the same.
 
     Raises:
       UserError: as in `read_chunks`.
     """
     header: Header | None = None
     parts: list[bytes] = []
-    for event in parse_fasta(path):
+    for event in parse_fasta(source):
         if isinstance(event, Header):
             if header:
                 yield _record(header, parts)
@@ -156,19 +163,25 @@ def acgt_stretches(
     length: int,
     minimum: int,
     cuts: Mapping[str, Sequence[int]] | None = None,
+    keep: Regions | None = None,
+    drop: Regions | None = None,
     counts: StretchCounts | None = None,
 ) -> Iterator[Stretch]:
     """Cuts contigs into stretches of A, C, G and T.
 
-    Anything else ends a run. A run is cut at every position of `cuts`, and every `length` bases counted from
-    its start or from the last cut. A piece that comes out shorter than `minimum`, such as the tail of a run,
-    is dropped. The result does not depend on how the contigs were chunked.
+    Anything else ends a run, and so does the edge of a region. A run is cut at every position of `cuts`, and
+    every `length` bases counted from its start or from the last cut. A piece that comes out shorter than
+    `minimum`, such as the tail of a run, is dropped. The result does not depend on how the contigs were
+    chunked.
 
     Args:
       chunks: the chunks of whole contigs, in order. A gap between two chunks of a contig ends a run.
       length: most bases of a stretch, at least 1.
       minimum: fewest bases of a stretch, at most `length`.
       cuts: for a contig's name, sorted 0-based positions; a cut at p separates base p - 1 from base p.
+      keep: the regions that stretches come from; the whole genome where None. Whether the genome has their
+        contigs is for the caller to check (`Regions.check_contigs`).
+      drop: the regions that no stretch touches; they win over `keep`.
       counts: is added to as the stretches are drawn, and complete when they are exhausted.
 
     Raises:
@@ -198,8 +211,11 @@ def acgt_stretches(
                 yield unfinished
             unfinished = None
         contig_cuts = cuts.get(chunk.contig, ())
-        runs = _acgt_runs(bases)
-        counts.not_acgt += len(bases) - sum(end - start for start, end in runs)
+        wanted = _wanted(chunk.contig, origin, len(bases), keep, drop)
+        outside = len(bases) - int(np.count_nonzero(wanted))
+        runs = _runs(_is_acgt(bases) & wanted)
+        counts.outside_regions += outside
+        counts.not_acgt += len(bases) - outside - sum(end - start for start, end in runs)
         for run_start, run_end in runs:
             start = run_start
             while start < run_end:
@@ -219,8 +235,11 @@ def scan(path: str | os.PathLike) -> list[Contig]:
     """Reads a FASTA file once and says what each contig holds, in the order of the file.
 
     Raises:
-      UserError: as in `read_chunks`.
+      UserError: as in `read_chunks`; or the file is standard input, of which nothing would be left for those
+        who scan to plan a second reading.
     """
+    if is_standard_input(path):
+        raise UserError("standard input: can be read only once, and this needs two passes; save it as a file")
     contigs: list[Contig] = []
     for chunk in read_chunks(path):
         before = Contig(chunk.contig, 0, 0, 0) if chunk.start == 0 else contigs.pop()
@@ -228,7 +247,7 @@ def scan(path: str | os.PathLike) -> list[Contig]:
             Contig(
                 name=chunk.contig,
                 length=before.length + len(chunk.bases),
-                acgt=before.acgt + sum(int(np.count_nonzero(chunk.bases == base)) for base in b"ACGT"),
+                acgt=before.acgt + int(np.count_nonzero(_is_acgt(chunk.bases))),
                 soft_masked=before.soft_masked + int(np.count_nonzero(chunk.soft_mask)),
             )
         )
@@ -257,11 +276,12 @@ def write_fasta(path: str | os.PathLike, contigs: Iterable[tuple[str, np.ndarray
 
 
 def _chunk(contig: str, start: int, letters: bytearray) -> Chunk:
+    as_written = np.frombuffer(letters, np.uint8)
     return Chunk(
         contig=contig,
         start=start,
-        bases=np.frombuffer(letters.translate(_CANONICAL), np.uint8),
-        soft_mask=(np.frombuffer(letters, np.uint8) & _LOWER_CASE_BIT) != 0,
+        bases=as_written & np.uint8(~_LOWER_CASE_BIT & 0xFF),
+        soft_mask=(as_written & np.uint8(_LOWER_CASE_BIT)) != 0,
     )
 
 
@@ -269,9 +289,19 @@ def _record(header: Header, parts: list[bytes]) -> Record:
     return Record(header.name, header.description, b"".join(parts).decode("ascii"))
 
 
-def _acgt_runs(bases: np.ndarray) -> list[tuple[int, int]]:
-    inside = np.zeros(len(bases) + 2, np.bool_)
-    inside[1:-1] = ACGT[bases]
+def _wanted(contig: str, start: int, length: int, keep: Regions | None, drop: Regions | None) -> np.ndarray:
+    wanted = keep.mask(contig, start, start + length) if keep else np.ones(length, np.bool_)
+    return wanted & ~drop.mask(contig, start, start + length) if drop else wanted
+
+
+def _is_acgt(bases: np.ndarray) -> np.ndarray:
+    # bytes.translate is several times as fast as indexing the table with an array.
+    return np.frombuffer(bases.tobytes().translate(ACGT.tobytes()), np.bool_)
+
+
+def _runs(chosen: np.ndarray) -> list[tuple[int, int]]:
+    inside = np.zeros(len(chosen) + 2, np.bool_)
+    inside[1:-1] = chosen
     edges = np.flatnonzero(inside[1:] != inside[:-1]).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 

@@ -1,23 +1,20 @@
-"""The FASTA parser: a path goes in, headers and validated letters come out, block by block.
+"""The FASTA parser: a file goes in, headers and validated letters of DNA come out, block by block.
 
 Memory is bounded by the block, however long a line is; `genome.fasta` builds chunks and records from this.
 """
 
-import gzip
-import os
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
-
-from isal import igzip, igzip_lib
 
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.genome.inputs import Source, open_input, quoted, warn_of_rna
 from dnabert2_jax.genome.sequence import IUPAC
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 17
 _LONGEST_HEADER = 1 << 20
 _BLANKS = b" \t\r\n\v\f"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUCLEOTIDES = (IUPAC + IUPAC.lower()).encode()
 
 
@@ -29,30 +26,37 @@ class Header:
     description: str
 
 
-def parse_fasta(path: str | os.PathLike) -> Iterator[Header | bytes]:
+def parse_fasta(source: Source) -> Iterator[Header | bytes]:
     """Yields each header, and after it the record's letters in pieces of at most a block.
 
-    Pieces are as written, without line breaks and blanks; every letter is an IUPAC nucleotide code.
+    Pieces are in the case of the file, without line breaks and blanks; every letter is an IUPAC nucleotide
+    code. U is read as T, which an InputWarning says once.
 
     Raises:
       UserError: see `genome.fasta.read_chunks`.
     """
+    with open_input(source) as file:
+        yield from _parse(str(file.name), _blocks(file))
+
+
+def _parse(file: str, blocks: Iterator[bytes]) -> Iterator[Header | bytes]:
     line = 1
     name = ""
     names: set[str] = set()
     unfinished_header: bytes | None = None
     at_line_start = True
-    for block in _blocks(path):
+    is_rna = False
+    for block in blocks:
         position = 0
         while position < len(block):
             if unfinished_header is not None:
                 end = block.find(b"\n", position)
                 unfinished_header += block[position : end if end >= 0 else len(block)]
                 if len(unfinished_header) > _LONGEST_HEADER:
-                    raise UserError(f"{path}: line {line}: the header is over 1 MiB; give a FASTA file")
+                    raise UserError(f"{file}: line {line}: the header is over 1 MiB; give a FASTA file")
                 if end < 0:
                     break
-                header = _header(path, line, unfinished_header, names)
+                header = _header(file, line, unfinished_header, names)
                 yield header
                 name, unfinished_header, at_line_start = header.name, None, True
                 line += 1
@@ -61,24 +65,29 @@ def parse_fasta(path: str | os.PathLike) -> Iterator[Header | bytes]:
             mark = block.find(b">", position)
             piece = block[position : mark if mark >= 0 else len(block)]
             if piece:
-                letters = _letters(path, name, line, piece)
+                letters = _letters(file, name, line, piece)
                 line += piece.count(b"\n")
                 at_line_start = piece.endswith(b"\n")
+                if b"U" in letters or b"u" in letters:
+                    if not is_rna:
+                        warn_of_rna(file, f"record {quoted(name)}")
+                    is_rna = True
+                    letters = letters.replace(b"U", b"T").replace(b"u", b"t")
                 if letters:
                     yield letters
             position += len(piece)
             if mark >= 0:
                 if not at_line_start:
-                    raise _refused_letter(path, name, line, b">")
+                    raise _refused_letter(file, name, line, b">")
                 unfinished_header = b""
                 position += 1
     if unfinished_header is not None:
-        yield _header(path, line, unfinished_header, names)
+        yield _header(file, line, unfinished_header, names)
     if not names:
-        raise UserError(f"{path}: holds no sequences; give a FASTA file with at least one record")
+        raise UserError(f"{file}: holds no sequences; give a FASTA file with at least one record")
 
 
-def _letters(path: str | os.PathLike, name: str, line: int, piece: bytes) -> bytes:
+def _letters(file: str, name: str, line: int, piece: bytes) -> bytes:
     letters = piece.replace(b"\n", b"")
     others = letters.translate(None, _NUCLEOTIDES)
     if others:
@@ -86,38 +95,38 @@ def _letters(path: str | os.PathLike, name: str, line: int, piece: bytes) -> byt
         refused = others.translate(None, _BLANKS)
         if refused and name:
             offending_line = line + piece[: piece.index(refused[:1])].count(b"\n")
-            raise _refused_letter(path, name, offending_line, refused[:1])
+            raise _refused_letter(file, name, offending_line, refused[:1])
     if letters and not name:
-        raise _no_header(path, line + piece[: piece.index(letters[:1])].count(b"\n"), letters)
+        raise _no_header(file, line + piece[: piece.index(letters[:1])].count(b"\n"), letters)
     return letters
 
 
-def _header(path: str | os.PathLike, line: int, text: bytes, names: set[str]) -> Header:
+def _header(file: str, line: int, text: bytes, names: set[str]) -> Header:
     if b"\r" in text.rstrip(b"\r"):
-        raise UserError(f"{path}: line {line}: lines end in CR alone; convert the file to Unix line ends")
+        raise UserError(f"{file}: line {line}: lines end in CR alone; convert the file to Unix line ends")
     words = text.decode("utf-8", "replace").split(maxsplit=1)
     if not words:
-        raise UserError(f"{path}: line {line}: the header has no name; write one after the '>'")
+        raise UserError(f"{file}: line {line}: the header has no name; write one after the '>'")
     name = words[0]
     if name in names:
         raise UserError(
-            f"{path}: line {line}: a second record is named {name!r}; give each a name of its own"
+            f"{file}: line {line}: a second record is named {quoted(name)}; give each a name of its own"
         )
     names.add(name)
     return Header(name, words[1].strip() if len(words) > 1 else "")
 
 
-def _no_header(path: str | os.PathLike, line: int, letters: bytes) -> UserError:
+def _no_header(file: str, line: int, letters: bytes) -> UserError:
     if not letters[:64].isascii() or not letters[:64].decode("ascii").isprintable():
-        return UserError(f"{path}: is not text; give a FASTA file, plain or compressed with gzip")
+        return UserError(f"{file}: is not text; give a FASTA file, plain or compressed with gzip")
     return UserError(
-        f"{path}: line {line}: begins with {chr(letters[0])!r} where a FASTA header begins with '>';"
+        f"{file}: line {line}: begins with {chr(letters[0])!r} where a FASTA header begins with '>';"
         " give a FASTA file, or add the header line"
     )
 
 
-def _refused_letter(path: str | os.PathLike, record: str, line: int, letter: bytes) -> UserError:
-    place = f"{path}: record {record!r}, line {line}"
+def _refused_letter(file: str, record: str, line: int, letter: bytes) -> UserError:
+    place = f"{file}: record {quoted(record)}, line {line}"
     if not letter.isascii() or not letter.decode("ascii").isprintable():
         return UserError(f"{place}: byte 0x{letter.hex()} is no letter; the file is damaged or not FASTA")
     shown = f"'{letter.decode('ascii')}'"
@@ -138,28 +147,11 @@ def _refused_letter(path: str | os.PathLike, record: str, line: int, letter: byt
     )
 
 
-def _blocks(path: str | os.PathLike) -> Iterator[bytes]:
-    if Path(path).is_dir():
-        raise UserError(f"{path}: is a folder; name a FASTA file")
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from error
-    with file:
-        beginning = file.peek(3)
-        if not beginning:
-            raise UserError(f"{path}: is empty; give a FASTA file with at least one record")
-        if beginning.startswith(b"\xef\xbb\xbf"):  # the byte-order mark that some editors write
-            file.read(3)
-        source = igzip.IGzipFile(fileobj=file) if beginning.startswith(b"\x1f\x8b") else file
-        while block := _read_block(path, source):
-            yield block
-
-
-def _read_block(path: str | os.PathLike, source: IO[bytes] | igzip.IGzipFile) -> bytes:
-    try:
-        return source.read(_BLOCK)
-    except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:  # pyright: ignore
-        raise UserError(f"{path}: the gzip data is truncated or damaged ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; check the disk") from error
+def _blocks(file: io.BufferedReader) -> Iterator[bytes]:
+    beginning = file.peek()
+    if not beginning:
+        raise UserError(f"{file.name}: is empty; give a FASTA file with at least one record")
+    if beginning.startswith(_BYTE_ORDER_MARK):
+        file.read(len(_BYTE_ORDER_MARK))
+    while block := file.read(_BLOCK):
+        yield block

@@ -32,6 +32,8 @@ _MARKOV_ORDER = 3
 _GC_RANGE = (0.36, 0.56)
 _STRAND_PATCH = 2000
 _CODONS = (90, 260)
+_PURINE_FIRST = 2.0
+"""How much more often a codon begins with a purine than composition says (real genes: Shepherd 1981, RNY)."""
 _INTERGENIC = (60, 400)
 _LEADER = (20, 60)
 _REPEAT_FAMILIES = 6
@@ -118,6 +120,7 @@ def _species(gc: float, rng: np.random.Generator) -> _Species:
     sense = [triplet for triplet in triplets if triplet not in _STOP_CODONS]
     codons = np.frombuffer("".join(sense).encode(), np.uint8).reshape(-1, 3)
     expected = composition[np.searchsorted(_BASES, codons)].prod(axis=1)
+    expected *= np.where(np.isin(codons[:, 0], _ascii("AG")), _PURINE_FIRST, 1.0)
     usage = rng.dirichlet(60 * expected / expected.sum() + 0.05)
     lengths = rng.integers(*_REPEAT_LENGTH, _REPEAT_FAMILIES)
     repeats = [rng.choice(_BASES, length, p=composition) for length in lengths]

@@ -5,7 +5,7 @@ In: a model folder. Out: hidden states, logits, embeddings, predictions, and a m
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,21 +16,22 @@ import numpy as np
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_folder
 from dnabert2_jax.genome.sequence import reverse_complement as reverse_complement_of
-from dnabert2_jax.inference.engine import map_sequences
+from dnabert2_jax.inference.engine import Compute, Example, map_sequences
 from dnabert2_jax.model.folder import ModelDescription, read_description, read_weights, write_model
 from dnabert2_jax.model.parameters import Parameters, merge
 from dnabert2_jax.model.released import from_released
-from dnabert2_jax.tokenizer.tokenizer import Tokenizer
+from dnabert2_jax.tokenizer.loading import load_tokenizer
+from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
 type Pooling = Literal["mean", "cls", "max"]
 type ComputeType = Literal["float32", "bfloat16", "float64"]
 
 
 class Pretrained:
-    """A trained model: a masked-language model, or a classifier if it was fine-tuned.
+    """A trained model: a masked-language model, or what it was fine-tuned to predict.
 
     Attributes:
-      description: architecture and class names.
+      description: architecture, class names and problem.
       parameters: by name; float32, or float64 when loaded so.
       tokenizer: the tokenizer that the model was trained with.
       dtype: the type that activations are computed in.
@@ -40,7 +41,7 @@ class Pretrained:
         self,
         description: ModelDescription,
         parameters: Parameters,
-        tokenizer: Tokenizer,
+        tokenizer: SequenceTokenizer,
         dtype: ComputeType = "float32",
     ):
         self.description = description
@@ -51,7 +52,7 @@ class Pretrained:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes of a fine-tuned model, in the order of its labels.
+        """The labels of a fine-tuned model, in order: its classes, or the numbers that it predicts.
 
         Raises:
           UserError: the model was not fine-tuned.
@@ -83,13 +84,13 @@ class Pretrained:
           UserError: the model is a classifier and has no such head.
         """
         if self.description.class_names is not None:
-            raise UserError("this model is a classifier: it has no masked-language-model head")
+            raise UserError("this model was fine-tuned: it has no masked-language-model head")
         with self._precision():
             return self._mlm_logits(self.parameters, input_ids, attention_mask)
 
     def embed(
         self,
-        sequences: Iterable[str],
+        sequences: Iterable[Example],
         pooling: Pooling = "mean",
         batch_size: int = 32,
         reverse_complement: bool = False,
@@ -97,35 +98,38 @@ class Pretrained:
         """One vector per sequence: float32 [n, E], in the order given.
 
         Args:
-          sequences: DNA text of any lengths.
+          sequences: DNA text of any lengths, or pairs `(first, second)` of such.
           pooling: "mean" or "max" over the real tokens, [CLS] and [SEP] included; "cls" is the first
             token's vector, which means little before fine-tuning.
           batch_size: sequences computed at once; never changes the result beyond rounding.
           reverse_complement: average with the vector of the opposite strand.
 
         Raises:
-          UserError: no such pooling.
+          UserError: no such pooling, or `sequences` is one string.
         """
         if pooling not in ("mean", "cls", "max"):
             raise UserError(f"pooling is {pooling!r}; choose 'mean', 'cls' or 'max'")
-        compute = self._embedding(pooling)
+        compute = partial(self._embedding, pooling=pooling)
         return self._both_strands(
             compute, sequences, self.description.architecture.hidden_size, batch_size, reverse_complement
         )
 
     def predict(
-        self, sequences: Iterable[str], batch_size: int = 32, reverse_complement: bool = False
+        self, sequences: Iterable[Example], batch_size: int = 32, reverse_complement: bool = False
     ) -> np.ndarray:
-        """The probability of each class: float32 [n, labels], in the order given.
+        """What the model was fine-tuned to predict: float32 [n, labels], in the order given.
+
+        Of classes that exclude each other it is their probabilities, which add up to 1; of several labels the
+        probability of each; in regression the value itself.
 
         Args:
           sequences, batch_size, reverse_complement: as in `embed`.
 
         Raises:
-          UserError: the model was not fine-tuned.
+          UserError: the model was not fine-tuned, or `sequences` is one string.
         """
         return self._both_strands(
-            self._probabilities, sequences, len(self.class_names), batch_size, reverse_complement
+            self._predictions, sequences, len(self.class_names), batch_size, reverse_complement
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -135,20 +139,24 @@ class Pretrained:
             self.tokenizer.save(temporary)
 
     def _both_strands(self, compute, sequences, width, batch_size, reverse_complement) -> np.ndarray:
-        def forward(parts: Iterable[str]) -> np.ndarray:
+        if isinstance(sequences, str):
+            raise UserError("sequences is one string, which would count as many of one base; give a list")
+
+        def forward(parts: Iterable[Example]) -> np.ndarray:
             rows = list(map_sequences(self._run(compute), self.tokenizer, parts, batch_size=batch_size))
             return np.stack(rows) if rows else np.zeros((0, width), np.float32)
 
         if not reverse_complement:
             return forward(sequences)
         sequences = list(sequences)
-        opposite = forward(reverse_complement_of(sequence) for sequence in sequences)
+        opposite = forward(_opposite_strand(example) for example in sequences)
         return (forward(sequences) + opposite) / 2
 
-    def _run(self, compute: Callable) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        def run(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+    def _run(self, compute: Callable) -> Compute:
+        def run(input_ids, attention_mask, token_type_ids) -> np.ndarray:
             with self._precision():
-                return np.asarray(compute(self.parameters, input_ids, attention_mask), np.float32)
+                results = compute(self.parameters, input_ids, attention_mask, token_type_ids)
+                return np.asarray(results, np.float32)
 
         return run
 
@@ -176,19 +184,27 @@ class Pretrained:
         return jax.jit(mlm_logits)
 
     @cached_property
-    def _probabilities(self):
-        def probabilities(parameters, input_ids, attention_mask):
-            hidden = self._encode(parameters, input_ids, attention_mask)
-            return jax.nn.softmax(merge(self._graph, parameters).logits(hidden), axis=-1)
+    def _predictions(self):
+        def predictions(parameters, input_ids, attention_mask, token_type_ids):
+            hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
+            logits = merge(self._graph, parameters).logits(hidden)
+            match self.description.problem:
+                case "single_label_classification":
+                    return jax.nn.softmax(logits, axis=-1)
+                case "multi_label_classification":
+                    return jax.nn.sigmoid(logits)
+                case "regression":
+                    return logits
 
-        return jax.jit(probabilities)
+        return jax.jit(predictions)
 
-    def _embedding(self, pooling: Pooling):
-        def embedding(parameters, input_ids, attention_mask):
-            hidden = self._encode(parameters, input_ids, attention_mask)
+    @cached_property
+    def _embedding(self):
+        def embedding(parameters, input_ids, attention_mask, token_type_ids, *, pooling: Pooling):
+            hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
             return pool(hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32)), attention_mask, pooling)
 
-        return jax.jit(embedding)
+        return jax.jit(embedding, static_argnames="pooling")
 
 
 def pool(hidden: jax.Array, attention_mask: jax.Array, pooling: Pooling) -> jax.Array:
@@ -199,6 +215,13 @@ def pool(hidden: jax.Array, attention_mask: jax.Array, pooling: Pooling) -> jax.
     if pooling == "max":
         return jnp.where(real, hidden, -jnp.inf).max(axis=1)
     return jnp.where(real, hidden, 0).sum(axis=1) / real.sum(axis=1)
+
+
+def _opposite_strand(example: Example) -> Example:
+    if isinstance(example, str):
+        return reverse_complement_of(example)
+    first, second = example
+    return reverse_complement_of(first), reverse_complement_of(second)
 
 
 def from_pretrained(source: str | Path, dtype: ComputeType = "float32") -> Pretrained:
@@ -214,7 +237,7 @@ def from_pretrained(source: str | Path, dtype: ComputeType = "float32") -> Pretr
     if dtype not in ("float32", "bfloat16", "float64"):
         raise UserError(f"dtype is {dtype!r}; choose 'float32', 'bfloat16' or 'float64'")
     description = read_description(source)
-    tokenizer = Tokenizer.load(source)
+    tokenizer = load_tokenizer(source)
     if tokenizer.vocab_size != description.architecture.vocab_size:
         raise UserError(
             f"{source}: the tokenizer has {tokenizer.vocab_size} tokens and the model "

@@ -8,6 +8,11 @@ from msgspec import Meta
 from dnabert2_jax.errors import UserError
 
 
+# Far above any model of DNA; a configuration from elsewhere must not keep the machine busy for hours.
+_LARGEST_LAYERS = 1024
+_LARGEST_SIZE = 1 << 20
+
+
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shape of a DNABERT-2 encoder. The defaults are the released 117M model."""
 
@@ -37,8 +42,9 @@ def check_architecture(architecture: Architecture, source: str) -> None:
         "intermediate_size",
         "type_vocab_size",
     ):
-        if getattr(architecture, name) < 1:
-            raise UserError(f"{source}: {name} is {getattr(architecture, name)}; it must be at least 1")
+        largest = _LARGEST_LAYERS if name == "num_hidden_layers" else _LARGEST_SIZE
+        if not 1 <= getattr(architecture, name) <= largest:
+            raise UserError(f"{source}: {name} is {getattr(architecture, name)}; it must be 1 to {largest}")
     if architecture.hidden_size % architecture.num_attention_heads:
         raise UserError(
             f"{source}: hidden_size {architecture.hidden_size} does not divide by "
@@ -46,7 +52,7 @@ def check_architecture(architecture: Architecture, source: str) -> None:
         )
     if not 0 <= architecture.hidden_dropout_prob < 1:
         raise UserError(f"{source}: hidden_dropout_prob must lie in [0, 1)")
-    if architecture.layer_norm_eps <= 0 or architecture.initializer_range <= 0:
+    if not (architecture.layer_norm_eps > 0 and architecture.initializer_range > 0):
         raise UserError(f"{source}: layer_norm_eps and initializer_range must be positive")
 
 

@@ -19,8 +19,10 @@ from dnabert2_jax.model.released import (
     architecture_from_config,
     class_names_from_config,
     config_from_architecture,
+    problem_from_config,
     to_released,
 )
+from dnabert2_jax.problem import Problem
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -28,10 +30,17 @@ WEIGHTS_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What config.json says: the architecture, and the classes of a fine-tuned model."""
+    """What config.json says.
+
+    Attributes:
+      architecture: of the encoder.
+      class_names: the labels of a fine-tuned model, in order; None for a masked-language model.
+      problem: what a fine-tuned model predicts.
+    """
 
     architecture: Architecture
     class_names: tuple[str, ...] | None = None
+    problem: Problem = "single_label_classification"
 
     def build(self, rngs: nnx.Rngs) -> MaskedLanguageModel | SequenceClassifier:
         """The model that this describes, with random parameters."""
@@ -61,8 +70,12 @@ def read_description(folder: str | Path) -> ModelDescription:
         raise UserError(f"{path}: is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: is not a JSON object")
+    architecture = architecture_from_config(config, str(path))
+    class_names = class_names_from_config(config, str(path))
+    if class_names is None:
+        return ModelDescription(architecture)
     return ModelDescription(
-        architecture_from_config(config, str(path)), class_names_from_config(config, str(path))
+        architecture, class_names, problem_from_config(config, len(class_names), str(path))
     )
 
 
@@ -84,7 +97,7 @@ def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
 
 def write_model(folder: str | Path, description: ModelDescription, parameters) -> None:
     """Writes config.json and model.safetensors (float32, released keys), each whole or not at all."""
-    config = config_from_architecture(description.architecture, description.class_names)
+    config = config_from_architecture(description.architecture, description.class_names, description.problem)
     state = {key: np.asarray(array, np.float32) for key, array in sorted(to_released(parameters).items())}
     with atomic_file(Path(folder) / WEIGHTS_FILE) as file:
         file.write(save(state, metadata={"format": "pt"}))

@@ -6,13 +6,14 @@ parameters; out: the other.
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast, get_args
 
 import jax
 import numpy as np
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.model.architecture import Architecture, check_architecture
+from dnabert2_jax.problem import Problem
 
 HUB_ID = "zhihan1996/DNABERT-2-117M"
 
@@ -131,9 +132,9 @@ def architecture_from_config(config: Mapping[str, Any], source: str) -> Architec
 
 
 def config_from_architecture(
-    architecture: Architecture, class_names: tuple[str, ...] | None
+    architecture: Architecture, class_names: tuple[str, ...] | None, problem: Problem
 ) -> dict[str, Any]:
-    """The released config.json of a masked-language model, or of a classifier where classes are given."""
+    """The released config.json of a masked-language model, or of a fine-tuned one where classes are given."""
     task = "BertForMaskedLM" if class_names is None else "BertForSequenceClassification"
     config = {
         "architectures": [task],
@@ -159,15 +160,37 @@ def config_from_architecture(
     if class_names is not None:
         config["id2label"] = {str(index): name for index, name in enumerate(class_names)}
         config["label2id"] = {name: index for index, name in enumerate(class_names)}
-        config["problem_type"] = "single_label_classification"
+        config["problem_type"] = problem
     return config
 
 
 def class_names_from_config(config: Mapping[str, Any], source: str) -> tuple[str, ...] | None:
     """The classes of a fine-tuned model, by label; None for a model without a classifier."""
-    if "BertForSequenceClassification" not in config.get("architectures", []):
+    if "BertForSequenceClassification" not in (config.get("architectures") or []):
         return None
     names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-    if not isinstance(names, dict) or sorted(names, key=str) != sorted(map(str, range(len(names)))):
+    if (
+        not isinstance(names, dict)
+        or not names
+        or sorted(names, key=str) != sorted(map(str, range(len(names))))
+    ):
         raise UserError(f"{source}: id2label must name the labels 0 to n - 1")
     return tuple(str(names[str(index)]) for index in range(len(names)))
+
+
+def problem_from_config(config: Mapping[str, Any], num_labels: int, source: str) -> Problem:
+    """What a fine-tuned model predicts.
+
+    Where config.json does not say, the released code decides by the labels it is given: a single one is
+    regression, whole numbers are classes. That several labels apply at once cannot be known without them.
+
+    Raises:
+      UserError: the problem is none of the released code's.
+    """
+    problem = config.get("problem_type")
+    if problem is None:
+        return "regression" if num_labels == 1 else "single_label_classification"
+    known = get_args(Problem.__value__)
+    if problem not in known:
+        raise UserError(f"{source}: problem_type is {problem!r}; it must be {', '.join(known)} or absent")
+    return cast(Problem, problem)

@@ -1,4 +1,4 @@
-"""The three plots of the reports: curves, a confusion matrix, and a map of embeddings, as SVG text.
+"""The plots of the reports, as SVG: curves, a confusion matrix, values against values, a map of embeddings.
 
 Colours can be told apart by colour-blind readers, and dashes and markers tell the same as colours do.
 """
@@ -147,9 +147,7 @@ def scatter_plot(points: Any, labels: Sequence[int] | np.ndarray, label_names: S
         raise ValueError(f"{len(places)} points need as many labels, not {len(classes)}")
     if len(classes) and not 0 <= classes.min() <= classes.max() < len(label_names):
         raise ValueError(f"labels run from {classes.min()} to {classes.max()}; {len(label_names)} have names")
-    chosen = np.flatnonzero(np.isfinite(places).all(axis=1))
-    if len(chosen) > _MOST_MAP_POINTS:
-        chosen = chosen[np.linspace(0, len(chosen) - 1, _MOST_MAP_POINTS).round().astype(int)]
+    chosen = _thin(np.flatnonzero(np.isfinite(places).all(axis=1)))
     size = 4.5 if len(chosen) <= 500 else 3.2
 
     def draw(axes: "Axes") -> None:
@@ -178,6 +176,57 @@ def scatter_plot(points: Any, labels: Sequence[int] | np.ndarray, label_names: S
         _draw_legend(axes, handles, marker_scale=2.0)
 
     return draw_svg(draw, width=_WIDTH, height=320)
+
+
+def agreement_plot(expected: Any, found: Any, xlabel: str, ylabel: str) -> str:
+    """Draws values against those that they should be, and the line on which they agree.
+
+    Points that are not finite are left out. Of more than 2000 points an even choice is drawn.
+
+    Args:
+      expected: [n], across.
+      found: [n], up.
+      xlabel, ylabel: what they are.
+
+    Returns:
+      An `<svg>` element.
+
+    Raises:
+      ValueError: the arrays differ in length.
+    """
+    across, up = _finite_or_nan(expected, found)
+    chosen = _thin(np.flatnonzero(np.isfinite(up)))
+    across, up = across[chosen], up[chosen]
+
+    def draw(axes: "Axes") -> None:
+        _label_axes(axes, xlabel, ylabel)
+        if not len(chosen):
+            _say_nothing_to_show(axes)
+            return
+        low, high = min(across.min(), up.min()), max(across.max(), up.max())
+        axes.plot([low, high], [low, high], color=INK[0], alpha=0.7, linestyle=_DASHES[1], linewidth=1)
+        axes.plot(
+            across,
+            up,
+            linestyle="none",
+            marker=_MARKERS[0],
+            markersize=4.5 if len(chosen) <= 500 else 3.2,
+            color=_COLOURS[0],
+            markeredgecolor=PAPER[0],
+            markeredgewidth=0.3,
+            alpha=0.8,
+        )
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.xaxis.set_major_formatter(_write_ticks)
+        axes.yaxis.set_major_formatter(_write_ticks)
+
+    return draw_svg(draw, width=_WIDTH, height=320)
+
+
+def _thin(places: np.ndarray) -> np.ndarray:
+    if len(places) <= _MOST_MAP_POINTS:
+        return places
+    return places[np.linspace(0, len(places) - 1, _MOST_MAP_POINTS).round().astype(int)]
 
 
 def _draw_curve(axes: "Axes", x: np.ndarray, y: np.ndarray, colour: str, dashes: Any, marker: str) -> Any:

@@ -27,6 +27,7 @@ from dnabert2_jax.tokenizer.vocabulary import (
 JSON_NAME = "tokenizer.json"
 CONFIG_NAME = "tokenizer_config.json"
 MODEL_NAME = "tokenizer.model"
+TOKENIZER_FILES = (JSON_NAME, CONFIG_NAME, MODEL_NAME)
 
 # Its classes are generated while it is imported, where no type checker sees them.
 _proto: Any = sentencepiece_model_pb2
@@ -121,25 +122,21 @@ def _refuse_other_rules(parsed: _TokenizerJson) -> None:
         raise UserError(
             f"adds other special tokens ({shown}); DNABERT-2 has {' '.join(SPECIAL_TOKENS)} as 0-4"
         )
-    if parsed.post_processor != _template():
+    if parsed.post_processor != template():
         raise UserError("puts special tokens elsewhere than [CLS] A [SEP] and [CLS] A [SEP] B [SEP]")
 
 
 def tokenizer_json(pieces: tuple[str, ...]) -> bytes:
     """The released layout of tokenizer.json, to the byte, for these pieces."""
     merges = [f"{left} {right}" for left, right in derive_merges(pieces)]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     content = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {"id": token_id, "special": True, "content": token, **flags}
-            for token_id, token in enumerate(SPECIAL_TOKENS)
-        ],
+        "added_tokens": added_tokens(),
         "normalizer": None,
         "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": _template(),
+        "post_processor": template(),
         "decoder": None,
         "model": {
             "type": "BPE",
@@ -157,9 +154,43 @@ def tokenizer_json(pieces: tuple[str, ...]) -> bytes:
 
 def tokenizer_config_json() -> bytes:
     """The released tokenizer_config.json, to the byte."""
-    content = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    content |= {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
-    return json.dumps(content).encode()
+    return json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | special_token_names()).encode()
+
+
+def special_token_names() -> dict[str, str]:
+    """What tokenizer_config.json says of the special tokens."""
+    return {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
+
+
+def added_tokens() -> list[dict[str, Any]]:
+    """What tokenizer.json says of the special tokens."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return [
+        {"id": token_id, "special": True, "content": token, **flags}
+        for token_id, token in enumerate(SPECIAL_TOKENS)
+    ]
+
+
+def template() -> dict[str, Any]:
+    """What tokenizer.json says of `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`."""
+    cls, sep = SPECIAL_TOKENS[CLS_ID], SPECIAL_TOKENS[SEP_ID]
+
+    def special(token: str, type_id: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": token, "type_id": type_id}}
+
+    def sequence(name: str, type_id: int) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": type_id}}
+
+    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, sequence("B", 1), special(sep, 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [token_id], "tokens": [token]}
+            for token, token_id in ((cls, CLS_ID), (sep, SEP_ID))
+        },
+    }
 
 
 def pieces_from_sentencepiece(data: bytes) -> tuple[str, ...]:
@@ -251,24 +282,3 @@ def _piece_type(token_id: int) -> Any:
 
 def _piece_type_name(token_id: int) -> str:
     return _proto.ModelProto.SentencePiece.Type.Name(_piece_type(token_id))
-
-
-def _template() -> dict[str, Any]:
-    cls, sep = SPECIAL_TOKENS[CLS_ID], SPECIAL_TOKENS[SEP_ID]
-
-    def special(token: str, type_id: int) -> dict[str, Any]:
-        return {"SpecialToken": {"id": token, "type_id": type_id}}
-
-    def sequence(name: str, type_id: int) -> dict[str, Any]:
-        return {"Sequence": {"id": name, "type_id": type_id}}
-
-    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
-    return {
-        "type": "TemplateProcessing",
-        "single": single,
-        "pair": [*single, sequence("B", 1), special(sep, 1)],
-        "special_tokens": {
-            token: {"id": token, "ids": [token_id], "tokens": [token]}
-            for token, token_id in ((cls, CLS_ID), (sep, SEP_ID))
-        },
-    }

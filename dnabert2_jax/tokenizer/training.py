@@ -8,7 +8,7 @@ import heapq
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,7 +133,12 @@ def train_bpe(sequences: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def train_from_fasta(
-    paths: Sequence[str | os.PathLike], vocab_size: int, *, sample_bases: int, seed: int
+    paths: Sequence[str | os.PathLike],
+    vocab_size: int,
+    *,
+    sample_bases: int,
+    seed: int,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[Tokenizer, TrainingSummary]:
     """Learns a vocabulary from genomes, from both strands of a random sample of lines.
 
@@ -142,12 +147,15 @@ def train_from_fasta(
       vocab_size: V.
       sample_bases: most bases to learn from, counted on one strand; takes about 100 bytes of memory for each.
       seed: of the sample.
+      progress: called before each of the two long steps, with a sentence that says what begins.
 
     Raises:
-      UserError: as `train_bpe` and `read_chunks`, or `sample_bases` is less than a line.
+      UserError: as `train_bpe` and `read_chunks`, `sample_bases` is less than a line, or `seed` is negative.
     """
     if sample_bases < LINE_BASES:
         raise UserError(f"the sample is {sample_bases} bases; choose at least {LINE_BASES}")
+    if seed < 0:
+        raise UserError(f"the seed is {seed}; choose 0 or more")
     counts = StretchCounts()
 
     def stretches() -> Iterator[str]:
@@ -155,7 +163,10 @@ def train_from_fasta(
             for stretch in acgt_stretches(read_chunks(path), length=LINE_BASES, minimum=1, counts=counts):
                 yield stretch.bases.tobytes().decode("ascii")
 
+    tell = progress or (lambda _: None)
+    tell(f"reading {len(paths)} FASTA file{'s' * (len(paths) != 1)}")
     sample = sample_lines(stretches(), sample_bases, seed)
+    tell(f"learning {vocab_size} tokens from {sample.used_bases:,} bases, both strands; this part is silent")
     both_strands = (strand for line in sample.lines for strand in (line, reverse_complement(line)))
     tokenizer = train_bpe(both_strands, vocab_size)
     return tokenizer, TrainingSummary(

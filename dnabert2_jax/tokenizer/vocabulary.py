@@ -4,7 +4,6 @@ In: a list of pieces in id order. Out: the same list, checked, and the merges th
 """
 
 import functools
-import itertools
 
 from dnabert2_jax.errors import UserError
 
@@ -19,7 +18,7 @@ LONGEST_PIECE = 128  # bases; bounds the work that an untrusted file can ask for
 Merge = tuple[str, str]
 
 
-@functools.lru_cache(maxsize=2)  # loading and saving ask again; a large vocabulary takes a second
+@functools.lru_cache(maxsize=2)  # loading and saving ask again
 def derive_merges(pieces: tuple[str, ...]) -> tuple[Merge, ...]:
     """The merge that makes each piece, in order; this is also the check that `pieces` is a BPE vocabulary.
 
@@ -50,41 +49,52 @@ def derive_merges(pieces: tuple[str, ...]) -> tuple[Merge, ...]:
             f"the vocabulary has {len(pieces)} entries; at most {LARGEST_VOCABULARY} are supported"
         )
     ids = {letter: len(SPECIAL_TOKENS) + k for k, letter in enumerate(LETTERS)}
-    merges = []
+    merges: dict[str, Merge] = {}
     for token_id in range(FIRST_MERGE_ID, len(pieces)):
         piece = pieces[token_id]
         if not 2 <= len(piece) <= LONGEST_PIECE or piece.strip("ACGT"):
             raise UserError(
                 f"id {token_id} is {_shown([piece])}, but a piece is 2 to {LONGEST_PIECE} letters of A C G T"
             )
-        parts = _replay(piece, ids)
-        if len(parts) != 2:
+        merge = _merge_that_makes(piece, ids, merges)
+        if merge is None:
             raise UserError(
                 f"id {token_id}, {_shown([piece])}, does not follow from the pieces before it by one merge; "
                 "the ids must be in the order in which the pieces were learnt"
             )
-        merges.append((parts[0], parts[1]))
+        merges[piece] = merge
         ids[piece] = token_id
-    return tuple(merges)
+    return tuple(merges.values())
 
 
-def _replay(text: str, ids: dict[str, int]) -> list[str]:
-    """Plain BPE: joins the pair whose piece has the lowest id, leftmost first, until no pair is left."""
-    parts = list(text)
-    while len(parts) > 1:
-        best = min(ids.get(left + right, LARGEST_VOCABULARY) for left, right in itertools.pairwise(parts))
-        if best == LARGEST_VOCABULARY:
-            break
-        joined = []
-        at = 0
-        while at < len(parts):
-            pair = "".join(parts[at : at + 2])
-            # A last part standing alone may spell the piece itself; keeping it is the same as joining it.
-            step = 2 if ids.get(pair) == best else 1
-            joined.append(pair if step == 2 else parts[at])
-            at += step
-        parts = joined
-    return parts
+def _merge_that_makes(piece: str, ids: dict[str, int], merges: dict[str, Merge]) -> Merge | None:
+    for at in range(1, len(piece)):
+        left, right = piece[:at], piece[at:]
+        if left in ids and right in ids and _stay_apart(left, right, ids, merges):
+            return left, right
+    return None
+
+
+def _stay_apart(left: str, right: str, ids: dict[str, int], merges: dict[str, Merge]) -> bool:
+    """Whether BPE, given the text `left + right`, ends with these two pieces.
+
+    It does unless it would have joined something across the border first. Going backwards, the piece at
+    the border that was made last is taken apart again; whatever spans the border then must not be a piece
+    with a lower id than the one taken apart. Of two equal pieces the left one was made first.
+    """
+    made_next = LARGEST_VOCABULARY
+    while True:
+        if ids.get(left + right, LARGEST_VOCABULARY) < made_next:
+            return False
+        left_id, right_id = ids[left], ids[right]
+        if max(left_id, right_id) < FIRST_MERGE_ID:
+            return True
+        if left_id > right_id:
+            made_next = left_id
+            left = merges[left][1]
+        else:
+            made_next = right_id + 1
+            right = merges[right][0]
 
 
 def _shown(pieces: tuple[str, ...] | list[str]) -> str:

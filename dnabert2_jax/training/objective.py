@@ -77,7 +77,8 @@ def mask_tokens(key: jax.Array, input_ids: jax.Array, masking: Masking, vocab_si
     shown = jnp.where(fate < masking.mask_share, MASK_ID, jnp.where(fate < changed, random_tokens, targets))
     shown = jnp.where(weights > 0, shown, targets)
     rows = jnp.arange(batch)[:, None]
-    return MaskedWindows(input_ids.at[rows, positions].set(shown), positions, targets, weights)
+    hidden_ids = input_ids.at[rows, positions].set(shown.astype(input_ids.dtype))
+    return MaskedWindows(hidden_ids, positions, targets, weights)
 
 
 def masked_log_likelihood(

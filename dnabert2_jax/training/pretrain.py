@@ -89,6 +89,9 @@ def _train(
         length=settings.data.sequence_length,
         seed=training.seed,
         steps=training.steps,
+        species_weights=settings.data.species_weights,
+        strand=settings.data.strand,
+        windows=settings.data.windows,
         soft_mask=training.repeat_weight != 1.0,
     )
     rows = split_rows(mesh)

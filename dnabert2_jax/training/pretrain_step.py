@@ -35,7 +35,10 @@ def make_train_step(
             merge(graph, parameters), windows, attention_mask, dtype=dtype, dropout_key=dropout_key
         )
         weights = windows.weights * token_weights
-        return (nats * weights).sum() / weights.sum(), hits.sum() / windows.weights.sum()
+        total = weights.sum()
+        # A batch whose hidden tokens all weigh nothing teaches nothing; its loss is 0 and not 0 / 0.
+        loss = (nats * weights).sum() / jnp.where(total > 0, total, 1)
+        return loss, hits.sum() / windows.weights.sum()
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(settings.training.seed), state.step)
@@ -49,7 +52,7 @@ def make_train_step(
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step),
             "skipped": new_state.skipped,
             "last_skipped": new_state.last_skipped,
@@ -70,5 +73,6 @@ def _token_weights(batch: dict[str, jax.Array], positions: jax.Array, repeat_wei
     """Weight of each hidden token [B, P]: 1, and `repeat_weight` where all of its bases are soft-masked."""
     if "soft_mask" not in batch:
         return jnp.ones(positions.shape)
-    share = jnp.take_along_axis(batch["soft_mask"], positions, axis=1) / 255
-    return 1 - share * (1 - repeat_weight)
+    masked = jnp.take_along_axis(batch["soft_mask"], positions, axis=1).astype(jnp.float32)
+    # In this order a whole repeat weighs exactly 0 where it shall; as 1 - masked / 255 it would be off by 1e-7.
+    return (255 - masked + repeat_weight * masked) / 255

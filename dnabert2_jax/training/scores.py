@@ -1,4 +1,4 @@
-"""Scores of a classifier over a whole data set, all from the confusion matrix."""
+"""Scores of predictions over a whole data set, one set of them for each problem."""
 
 import math
 
@@ -33,3 +33,68 @@ def classification_scores(confusion: np.ndarray) -> dict[str, float]:
         "macro_f1": float(f1.mean()),
         "matthews_correlation": covariance / spread if spread else 0.0,
     }
+
+
+def label_confusions(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Counts [C, 2, 2] int64 of each label by itself: rows are absent and present, columns predicted so.
+
+    Args:
+      labels, predictions: bool [n, C].
+    """
+    pairs = [(~labels, ~predictions), (~labels, predictions), (labels, ~predictions), (labels, predictions)]
+    return np.stack([(one & other).sum(axis=0) for one, other in pairs], axis=1).reshape(-1, 2, 2)
+
+
+def multi_label_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Exact matches, macro F1 and the labels' mean Matthews correlation, as fractions.
+
+    A label that is neither present nor predicted anywhere does not count in macro F1, which is 0 where none
+    counts; its correlation is 0.
+
+    Args:
+      labels, predictions: bool [n, C].
+    """
+    confusions = label_confusions(labels, predictions)
+    hits = confusions[:, 1, 1]
+    mentions = confusions[:, 1].sum(axis=1) + confusions[:, :, 1].sum(axis=1)
+    f1 = 2 * hits[mentions > 0] / mentions[mentions > 0]
+    correlations = [classification_scores(counts)["matthews_correlation"] for counts in confusions]
+    return {
+        "exact_match": float((labels == predictions).all(axis=1).mean()),
+        "macro_f1": float(f1.mean()) if len(f1) else 0.0,
+        "matthews_correlation": float(np.mean(correlations)),
+    }
+
+
+def regression_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Pearson's and Spearman's correlation, the mean squared error and R², the explained share of variance.
+
+    A correlation is 0 where all labels or all predictions are equal; so is R² where all labels are.
+
+    Args:
+      labels, predictions: [n].
+    """
+    labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
+    error = np.square(labels - predictions).mean()
+    # Of equal numbers the mean may be rounded, and the variance not quite 0.
+    variance = labels.var() if np.ptp(labels) else 0.0
+    return {
+        "pearson_correlation": _correlation(labels, predictions),
+        "spearman_correlation": _correlation(_ranks(labels), _ranks(predictions)),
+        "mean_squared_error": float(error),
+        "r_squared": float(1 - error / variance) if variance else 0.0,
+    }
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    if not np.ptp(x) or not np.ptp(y):
+        return 0.0
+    x, y = x - x.mean(), y - y.mean()
+    return float(x @ y) / math.sqrt((x @ x) * (y @ y))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Places in order; equal values share the mean of theirs."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(sizes)
+    return (last - (sizes - 1) / 2)[group]

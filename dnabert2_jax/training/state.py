@@ -53,7 +53,7 @@ def apply_gradients(
     """
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
     parameters = cast(Parameters, optax.apply_updates(state.parameters, updates))
-    finite = jnp.isfinite(optax.global_norm(gradients))
+    finite = jnp.isfinite(optax.tree.norm(gradients))
     parameters, optimizer_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old),
         (parameters, optimizer_state),

@@ -50,5 +50,5 @@ def tokenizer_folder(genomes, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def corpus(fastas, tokenizer_folder, tmp_path_factory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpora") / "corpus"
-    build_corpus(fastas, tokenizer_folder, folder, region_bases=4_000, shard_bytes=100_000)
+    build_corpus(fastas, tokenizer_folder, folder, region_bases=4_000, unit_bases=100_000)
     return Corpus.open(folder)

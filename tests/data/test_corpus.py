@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from dnabert2_jax.data.corpus import Corpus, corpus_statistics, unigram_entropy
+from dnabert2_jax.data.corpus import Corpus
 from dnabert2_jax.data.layout import METADATA_FILE
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.tokenizer.tokenizer import Tokenizer
@@ -46,22 +46,6 @@ def test_the_fingerprint_follows_the_text(corpus, copy):
     shard = copy.metadata.splits["train"][0].sha256
     (copy.folder / METADATA_FILE).write_text(text.replace(shard, "0" * 64))
     assert Corpus.open(copy.folder).fingerprint != corpus.fingerprint
-
-
-def test_statistics_add_up(corpus, genomes):
-    statistics = corpus_statistics(corpus.folder)
-    assert statistics["bases"] == sum(len(x) for contigs in genomes.values() for x in contigs.values())
-    assert statistics["train_tokens"] == corpus.unigram_counts.sum() == corpus.indices["train"].tokens.sum()
-    assert [entry["species"] for entry in statistics["by_species"]] == list(genomes)
-    tokens = statistics["train_tokens"] + statistics["validation_tokens"]
-    bases = statistics["train_bases"] + statistics["validation_bases"]
-    assert statistics["bases_per_token"] == pytest.approx(2 * bases / tokens)
-    shares = corpus.unigram_counts[corpus.unigram_counts > 0] / corpus.unigram_counts.sum()
-    assert statistics["unigram_entropy"] == pytest.approx(sum(-p * np.log(p) for p in shares))
-
-
-def test_the_entropy_of_equal_counts_is_the_logarithm_of_their_number():
-    assert unigram_entropy(np.array([0, 7, 7, 0, 7, 7])) == pytest.approx(np.log(4))
 
 
 class TestDamage:

@@ -1,4 +1,6 @@
 import gzip
+import io
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 
 from dnabert2_jax.data.sequences import read_sequences
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.genome.inputs import InputWarning
 
 TABLE = "name,sequence,score\nfirst,ACGT,1\nsecond,ggnn,2\n"
 EXPECTED = [("first", "ACGT"), ("second", "ggnn")]
@@ -34,6 +37,27 @@ def test_rows_without_a_name_are_numbered(tmp_path):
     assert list(read_sequences(tmp_path / "a.csv")) == [("1", "ACGT"), ("2", "GG")]
 
 
+@pytest.mark.parametrize("text", [TABLE, ">first\nACGT\n>second\nggnn\n"])
+def test_a_dash_is_standard_input(monkeypatch, text):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(text.encode()))))
+    assert list(read_sequences("-")) == EXPECTED
+
+
+@pytest.mark.parametrize("text", ["name,sequence\na,ACGT\nb,GGuU\nc,U\n", ">a\nACGT\n>b\nGGuU\n>c\nU\n"])
+def test_rna_is_read_as_dna_with_one_notice(tmp_path, text):
+    (tmp_path / "rna").write_text(text)
+    with pytest.warns(InputWarning, match="rna: .*has the letter U of RNA") as notices:
+        assert list(read_sequences(tmp_path / "rna")) == [("a", "ACGT"), ("b", "GGtT"), ("c", "T")]
+    assert len(notices) == 1
+
+
+def test_messages_say_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"sequence,name\n,x\n")))
+    with pytest.raises(UserError, match=r"^standard input: line 2: the sequence is empty"):
+        list(read_sequences("-"))
+
+
+@pytest.mark.filterwarnings("ignore::dnabert2_jax.genome.inputs.InputWarning")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(tmp_path, data):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome import fasta_parser
 from dnabert2_jax.genome.fasta import Chunk, Contig, read_chunks, read_records, scan, write_fasta
+from dnabert2_jax.genome.inputs import InputWarning
 
 
 def naive_records(text: str) -> list[tuple[str, str]]:
@@ -61,6 +62,7 @@ def fasta_texts(draw) -> str:
     return text.rstrip("\r\n") if draw(st.booleans()) else text
 
 
+@pytest.mark.filterwarnings("ignore::dnabert2_jax.genome.inputs.InputWarning")
 @settings(deadline=None)
 @given(
     text=fasta_texts(), chunk_bases=st.integers(1, 50), block=st.integers(1, 40), members=st.integers(0, 3)
@@ -72,25 +74,38 @@ def test_any_layout_reads_as_the_naive_parser_reads_it(tmp_path_factory, text, c
         bounds = [len(data) * index // members for index in range(members + 1)]
         data = b"".join(gzip.compress(data[a:b]) for a, b in pairwise(bounds))
     path.write_bytes(data)
-    expected = naive_records(text)
+    as_dna = str.maketrans("Uu", "Tt")
+    expected = [(name, sequence.translate(as_dna)) for name, sequence in naive_records(text)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fasta_parser, "_BLOCK", block)
         chunks = list(read_chunks(path, chunk_bases))
         records = list(read_records(path))
-    as_dna = str.maketrans("Uu", "Tt")
-    assert assembled(chunks) == [(name, sequence.translate(as_dna)) for name, sequence in expected]
+    assert assembled(chunks) == expected
     assert [(record.name, record.sequence) for record in records] == expected
     full = [len(chunk.bases) for chunk, after in pairwise(chunks) if after.start]
     assert set(full) <= {chunk_bases}
 
 
-def test_a_record_keeps_case_rna_and_description(tmp_path):
-    path = tmp_path / "rna.fa"
-    path.write_text(">tRNA-Phe  yeast, mature \nGCGGAuuu\nAG\n>empty\n>last\tx\nA")
+def test_a_record_keeps_case_and_description(tmp_path):
+    path = tmp_path / "trna.fa"
+    path.write_text(">tRNA-Phe  yeast, mature \nGCGGAttt\nAG\n>empty\n>last\tx\nA")
     first, empty, last = read_records(path)
-    assert (first.name, first.description, first.sequence) == ("tRNA-Phe", "yeast, mature", "GCGGAuuuAG")
+    assert (first.name, first.description, first.sequence) == ("tRNA-Phe", "yeast, mature", "GCGGAtttAG")
     assert (empty.name, empty.sequence) == ("empty", "")
     assert (last.name, last.description, last.sequence) == ("last", "x", "A")
+
+
+@pytest.mark.parametrize("read", [read_chunks, read_records])
+def test_rna_is_read_as_dna_with_one_notice_per_file(tmp_path, read):
+    path = tmp_path / "rna.fa"
+    path.write_text(">dna\nACGT\n>rna\nGCuU\nUG\n>more\nUu\n")
+    with pytest.warns(InputWarning, match=r"rna\.fa: record 'rna': has the letter U") as notices:
+        read_in = list(read(path))
+    assert len(notices) == 1
+    if read is read_records:
+        assert [record.sequence for record in read_in] == ["ACGT", "GCtTTG", "Tt"]
+    else:
+        assert assembled(read_in) == [("dna", "ACGT"), ("rna", "GCtTTG"), ("more", "Tt")]
 
 
 def test_a_contig_without_bases_is_one_empty_chunk(tmp_path):
@@ -154,7 +169,8 @@ def test_lines_have_sixty_letters(tmp_path):
     [
         (b"", "is empty"),
         (b"\n \r\n", "holds no sequences"),
-        (gzip.compress(b""), "holds no sequences"),
+        (gzip.compress(b""), "is empty"),
+        (gzip.compress(b"\n"), "holds no sequences"),
         (b"\nACGT\n", "line 2: begins with 'A' where a FASTA header"),
         (b"@read1\nACGT\n+\nIIII\n", "line 1: begins with '@' where a FASTA header"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "is not text"),

@@ -101,6 +101,29 @@ def test_a_gene_follows_every_promoter(genomes):
             assert re.search(r"ATG(?:(?!TAA|TAG|TGA)[ACGT]{3}){90,}(?:TAA|TAG|TGA)", after.tobytes().decode())
 
 
+def test_genes_have_a_period_of_three(genomes):
+    def power(windows: np.ndarray, period: float) -> float:
+        """Mean power of the four bases at a period; 1 is what bases in random order have."""
+        wave = np.exp(-2j * np.pi * np.arange(windows.shape[1]) / period)
+        signals = [(windows == base) - (windows == base).mean(axis=1, keepdims=True) for base in b"ACGT"]
+        return sum((abs(x @ wave) ** 2).sum() for x in signals) / sum((x**2).sum() for x in signals)
+
+    for genome in genomes:
+        contigs = {contig.name: contig.bases for contig in genome.contigs}
+        # Leaders are shorter than 60 bases, and genes longer than 270.
+        genes = np.stack(
+            [
+                bases[element.end + 60 :][:210]
+                if element.strand == "+"
+                else bases[: element.start - 60][-210:]
+                for element in genome.elements
+                for bases in [contigs[element.contig]]
+            ]
+        )
+        assert power(genes, 3) > 2
+        assert max(power(genes, period) for period in (2.5, 2.8, 3.2, 3.5, 5.3)) < 1.3
+
+
 def test_repeats_are_masked_copies_of_few_families(genomes):
     def words(contig_bases: np.ndarray, wanted: np.ndarray) -> list[str]:
         text = np.where(wanted, contig_bases, ord(" ")).astype(np.uint8).tobytes().decode()

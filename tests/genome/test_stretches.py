@@ -1,5 +1,6 @@
 """Stretches of A, C, G and T, against a walk over single bases."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnabert2_jax.genome.bed import read_bed
 from dnabert2_jax.genome.fasta import Chunk, Stretch, StretchCounts, acgt_stretches
 
 
@@ -22,13 +24,19 @@ def chunked(contigs: dict[str, str], bounds: list[int]) -> list[Chunk]:
     return chunks
 
 
-def walked(contigs: dict[str, str], length: int, minimum: int, cuts: dict[str, list[int]]) -> list[tuple]:
+def walked(
+    contigs: dict[str, str],
+    length: int,
+    minimum: int,
+    cuts: dict[str, list[int]],
+    dropped: Callable[[str, int], bool] = lambda _contig, _position: False,
+) -> list[tuple]:
     """The rule, one base at a time."""
     pieces = []
     for name, text in contigs.items():
         open_piece = None
         for position, letter in enumerate([*text, "end"]):
-            ends = letter.upper() not in tuple("ACGT")
+            ends = letter.upper() not in tuple("ACGT") or dropped(name, position)
             if open_piece is not None and (
                 ends or position in cuts.get(name, []) or position - open_piece == length
             ):
@@ -70,6 +78,62 @@ def test_stretches_are_those_of_the_walk_however_the_contigs_are_chunked(
     assert counts.kept == sum(len(text) for _, _, text in found)
     assert counts.not_acgt == len(everything) - acgt
     assert counts.too_short == acgt - counts.kept
+
+
+bed_rows = st.lists(
+    st.tuples(st.sampled_from(["c0", "c1"]), st.integers(0, 80), st.integers(1, 30)), min_size=1, max_size=6
+)
+
+
+@settings(deadline=None)
+@given(
+    texts=st.lists(st.text(alphabet="ACGTacgtACGTNnR", max_size=80), min_size=1, max_size=3),
+    bounds=st.lists(st.integers(1, 80)),
+    length=st.integers(1, 40),
+    cuts=st.lists(st.integers(0, 90), max_size=3),
+    keep=st.none() | bed_rows,
+    drop=st.none() | bed_rows,
+)
+def test_stretches_stay_inside_kept_regions_and_outside_dropped_ones(
+    tmp_path_factory, texts, bounds, length, cuts, keep, drop
+):
+    folder = tmp_path_factory.mktemp("regions")
+
+    def regions(name: str, rows: list | None):
+        if rows is None:
+            return None
+        (folder / name).write_text("".join(f"{c}\t{start}\t{start + size}\n" for c, start, size in rows))
+        return read_bed(folder / name)
+
+    def covers(rows: list, contig: str, position: int) -> bool:
+        return any(c == contig and start <= position < start + size for c, start, size in rows)
+
+    def is_dropped(contig: str, position: int) -> bool:
+        kept = keep is None or covers(keep, contig, position)
+        return not kept or (drop is not None and covers(drop, contig, position))
+
+    contigs = {f"c{index}": text for index, text in enumerate(texts)}
+    planned, counts = {"c0": sorted(cuts)}, StretchCounts()
+    stretches = acgt_stretches(
+        chunked(contigs, bounds),
+        length=length,
+        minimum=3 if length >= 3 else 1,
+        cuts=planned,
+        keep=regions("keep.bed", keep),
+        drop=regions("drop.bed", drop),
+        counts=counts,
+    )
+    expected = walked(contigs, length, 3 if length >= 3 else 1, planned, is_dropped)
+    assert [as_text(stretch) for stretch in stretches] == expected
+    places = [
+        (name, position, letter) for name, text in contigs.items() for position, letter in enumerate(text)
+    ]
+    assert counts.outside_regions == sum(is_dropped(name, position) for name, position, _ in places)
+    assert counts.not_acgt == sum(
+        letter.upper() not in "ACGT" and not is_dropped(name, position) for name, position, letter in places
+    )
+    assert counts.kept == sum(len(text) for _, _, text in expected)
+    assert counts.kept + counts.too_short + counts.not_acgt + counts.outside_regions == len(places)
 
 
 def test_a_cut_starts_the_count_anew_and_short_tails_are_counted():

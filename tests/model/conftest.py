@@ -1,7 +1,6 @@
 """Reference results of the released PyTorch code in float64, with the weights that they were computed from."""
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def tiny_reference(shared: Path) -> Reference:
     return Reference(architecture, state, arrays)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def base_reference(shared: Path) -> Reference:
     """The full size; its weights follow the recipe in README.json."""
     arrays = dict(np.load(shared / "golden" / "golden_base12L_random.npz"))
@@ -79,3 +78,8 @@ def _recipe(key: str, shape: tuple[int, ...]) -> np.ndarray:
     draws = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
     is_norm_scale = key.endswith(("LayerNorm.weight", "layernorm.weight"))
     return (1 + 0.1 * draws if is_norm_scale else 0.04 * draws).astype(np.float32)
+
+
+@pytest.fixture
+def rngs() -> nnx.Rngs:
+    return nnx.Rngs(0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from dnabert2_jax.reports.finetuning import class_scores, write_finetuning_report
+from dnabert2_jax.reports.finetuning import write_finetuning_report
+from dnabert2_jax.reports.outcomes import SingleLabelOutcome, class_scores
 
 NAMES = ["none", "donor <GT>", "acceptor"]
 TEST = {
@@ -23,8 +24,7 @@ def write(path, *, rows=(), confusion=((50, 5, 5), (4, 30, 6), (3, 7, 20)), clas
         settings={"learning_rate": 3e-5, "lora": {"rank": 8}},
         rows=rows,
         test=test,
-        confusion=confusion,
-        class_names=class_names,
+        outcome=SingleLabelOutcome(np.array(confusion), class_names),
         environment={"jax": "0.11.2"},
     )
 
@@ -62,7 +62,8 @@ def test_the_page_shows_the_figures_it_is_given(tmp_path, read_page):
 def test_class_scores_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
-    ours = class_scores(confusion_matrix(true, predicted))
+    counts = confusion_matrix(true, predicted)
+    ours = class_scores(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
     theirs = precision_recall_fscore_support(true, predicted)[:3]
     np.testing.assert_allclose(ours, np.array(theirs), rtol=1e-12)
 
@@ -70,7 +71,7 @@ def test_class_scores_agree_with_scikit_learn():
 def test_a_class_that_is_never_predicted_has_no_precision(tmp_path, read_page):
     write(tmp_path / "report.html", confusion=[[9, 1], [4, 0]], class_names=["a", "b"])
     assert read_page(tmp_path / "report.html").tables[0][2] == ["b", "0.0000", "0.0000", "0.0000", "4", "1"]
-    precision, recall, f1 = class_scores(np.array([[5, 0], [0, 0]]))
+    precision, recall, f1 = class_scores(np.array([5, 0]), np.array([5, 0]), np.array([5, 0]))
     assert (precision[0], recall[0], f1[0]) == (1, 1, 1)
     assert np.isnan([precision[1], recall[1], f1[1]]).all()
 

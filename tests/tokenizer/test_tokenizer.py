@@ -3,34 +3,25 @@
 import gzip
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tokenizers
+from dna_texts import texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.tokenizer.tokenizer import (
-    CLS_ID,
-    MASK_ID,
-    PAD_ID,
-    SEP_ID,
-    SPECIAL_TOKENS,
-    UNK_ID,
-    Tokenizer,
-)
+from dnabert2_jax.tokenizer.tokenizer import GENOME_PIECE_BASES, Tokenizer
+from dnabert2_jax.tokenizer.vocabulary import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID
 
 dna = st.text("ACGT", max_size=300)
 repeats = st.lists(st.tuples(st.text("ACGT", min_size=1, max_size=6), st.integers(1, 40)), max_size=6).map(
     lambda parts: "".join(unit * times for unit, times in parts)
 )
-# Characters that a pre-tokenizer may treat in a way of its own, and any other.
-peculiar = st.sampled_from("ACGTacgtNU-_.,;*1 \t\n\x0b\x1c\x1f\x85\xa0\u200b\u2003\ufeff\u1e97")
-messy = st.text(st.one_of(peculiar, st.characters(codec="utf-8"))).filter(
-    lambda text: not any(token in text for token in SPECIAL_TOKENS)  # which the library reads as tokens
-)
+messy = texts("ACGTacgtN")
 
 
 def genome(shared: Path, name: str) -> str:
@@ -158,12 +149,23 @@ def test_batch_edges(small: Tokenizer) -> None:
         small.encode_batch(["ACGT"], max_length=1)
 
 
-@given(stretches=st.lists(dna, max_size=8), threads=st.integers(1, 3))
-def test_bases_give_the_ids_of_text(stretches: list[str], threads: int, small: Tokenizer) -> None:
+@given(stretches=st.lists(dna, max_size=8))
+def test_bases_give_the_ids_of_text(stretches: list[str], small: Tokenizer) -> None:
     bases = [np.frombuffer(text.encode(), np.uint8) for text in stretches]
     expected = [small.encode(text, special_tokens=False).tolist() for text in stretches]
     assert [small.encode_bases(stretch).tolist() for stretch in bases] == expected
-    assert [ids.tolist() for ids in small.encode_bases_batch(bases, threads=threads)] == expected
+    assert [ids.tolist() for ids in small.encode_genome(bases)] == expected
+
+
+def test_long_genome_is_encoded_in_pieces(small: Tokenizer, random_dna: Callable[[int, int], str]) -> None:
+    text = random_dna(2 * GENOME_PIECE_BASES + 500, 4)
+    bases = np.frombuffer(text.encode(), np.uint8)
+    whole, short, empty = small.encode_genome([bases, bases[:300], bases[:0]])
+    assert small.decode(whole) == text
+    assert abs(len(whole) - len(small.encode_bases(bases))) <= 4
+    assert short.tolist() == small.encode_bases(bases[:300]).tolist()
+    assert empty.tolist() == []
+    assert whole.dtype == short.dtype == empty.dtype == np.int32
 
 
 def test_bases_may_be_a_view(small: Tokenizer) -> None:

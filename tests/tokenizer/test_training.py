@@ -1,21 +1,24 @@
 """Learning a vocabulary: against plain BPE, and at the edges where SentencePiece would skip or abort."""
 
 import gzip
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sentencepiece
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.sequence import reverse_complement
-from dnabert2_jax.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
+from dnabert2_jax.tokenizer.tokenizer import Tokenizer
 from dnabert2_jax.tokenizer.training import LINE_BASES, sample_lines, train_bpe, train_from_fasta
-from dnabert2_jax.tokenizer.vocabulary import derive_merges
+from dnabert2_jax.tokenizer.vocabulary import SPECIAL_TOKENS, derive_merges
 
 RandomDna = Callable[[int, int], str]
 
@@ -67,6 +70,25 @@ def test_long_stretches_are_read_whole(random_dna: RandomDna) -> None:
     assert "CG" in train_bpe([text], 20).tokens
     assert train_bpe([random_dna(LINE_BASES, 3)], 100).vocab_size == 100
     assert train_bpe([text], 20) == train_bpe([text[k : k + 10_000] for k in range(0, len(text), 10_000)], 20)
+
+
+def test_sentencepiece_reads_every_base(
+    random_dna: RandomDna, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Its limits are 4,192 symbols by default, beyond which it skips a line, and 65,535, where it aborts.
+    lengths = [1, 4_192, 4_193, LINE_BASES, LINE_BASES + 1, 65_535, 65_536, 100_000]
+    quiet: Any = sentencepiece.SentencePieceTrainer.train
+    monkeypatch.setattr(
+        sentencepiece.SentencePieceTrainer,
+        "train",
+        lambda **settings: quiet(**settings | {"minloglevel": 0}),
+    )
+    train_bpe([random_dna(length, length) for length in lengths], 50)
+    log = capfd.readouterr().err
+    lines = sum(-(-length // LINE_BASES) for length in lengths)
+    assert f"Loaded all {lines} sentences\n" in log
+    assert f"all chars count={sum(lengths)}\n" in log
+    assert "Skipped" not in log
 
 
 def test_long_repeats_make_long_pieces() -> None:
@@ -154,6 +176,16 @@ def test_sample_is_uniform() -> None:
     assert all(140 < count < 260 for count in places)
 
 
+def test_sample_holds_no_more_than_itself() -> None:
+    stretches = ("ACGT" * 250_000 for _ in range(100))
+    tracemalloc.start()
+    sample = sample_lines(stretches, 500_000, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (sample.used_bases, sample.total_bases) == (500_000, 100_000_000)
+    assert peak < 4_000_000  # the sample and one or two stretches
+
+
 def test_from_fasta_reads_both_strands(random_dna: RandomDna, tmp_path: Path) -> None:
     first, second = random_dna(15_000, 7), random_dna(12_000, 8)
     file = tmp_path / "genome.fa"
@@ -163,6 +195,17 @@ def test_from_fasta_reads_both_strands(random_dna: RandomDna, tmp_path: Path) ->
     assert (summary.other_bases, summary.seed) == (2, 0)
     lines = [s[k : k + LINE_BASES] for s in (first, second) for k in range(0, len(s), LINE_BASES)]
     assert tokenizer == train_bpe([strand for s in lines for strand in (s, reverse_complement(s))], 200)
+
+
+def test_progress_tells_each_step(random_dna: RandomDna, tmp_path: Path) -> None:
+    file = tmp_path / "genome.fa"
+    file.write_text(f">contig\n{random_dna(12_000, 7)}\n")
+    sentences: list[str] = []
+    train_from_fasta([file], 30, sample_bases=1_000_000, seed=0, progress=sentences.append)
+    assert [sentence.split(";")[0] for sentence in sentences] == [
+        "reading 1 FASTA file",
+        "learning 30 tokens from 12,000 bases, both strands",
+    ]
 
 
 def test_from_fasta_samples_deterministically(random_dna: RandomDna, tmp_path: Path) -> None:
@@ -175,6 +218,8 @@ def test_from_fasta_samples_deterministically(random_dna: RandomDna, tmp_path: P
     assert train_from_fasta(files, 100, sample_bases=30_000, seed=2)[0] != tokenizer
     with pytest.raises(UserError, match="the sample is 9999 bases; choose at least 10000"):
         train_from_fasta(files, 100, sample_bases=9_999, seed=1)
+    with pytest.raises(UserError, match="the seed is -1; choose 0 or more"):
+        train_from_fasta(files, 100, sample_bases=30_000, seed=-1)
 
 
 def test_training_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:

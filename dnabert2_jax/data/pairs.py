@@ -1,0 +1,47 @@
+"""What to predict: a file of single sequences or of pairs in, names with the sequences or pairs out."""
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+
+from dnabert2_jax.data.labelled import read_sequence_column
+from dnabert2_jax.data.sequences import read_sequences
+from dnabert2_jax.data.tables import read_table
+from dnabert2_jax.genome.inputs import open_input
+
+_PAIR = ("sequence1", "sequence2")
+_NAME_COLUMNS = ("name", "id")
+
+
+def read_examples(path: str | os.PathLike) -> Iterator[tuple[str, str | tuple[str, str]]]:
+    """Reads sequences as `read_sequences` does, and a table with `sequence1` and `sequence2` as pairs.
+
+    Args:
+      path: the file, or "-" for standard input.
+
+    Yields:
+      Name and sequence, or name and pair; the name is found as in `read_sequences`.
+
+    Raises:
+      UserError: as in `read_sequences`.
+    """
+    with open_input(path) as file:
+        delimiter = _pair_delimiter(file)
+        if delimiter is None:
+            yield from read_sequences(file)
+            return
+        name = str(file.name)
+        rows = list(read_table(file, required=(_PAIR,), delimiter=delimiter))
+        pairs = zip(*(read_sequence_column(name, rows, column) for column in _PAIR), strict=True)
+        for number, (row, pair) in enumerate(zip(rows, pairs, strict=True), start=1):
+            yield next((row.fields[key] for key in _NAME_COLUMNS if row.fields.get(key)), str(number)), pair
+
+
+def _pair_delimiter(file: io.BufferedReader) -> str | None:
+    """What separates the columns if the file is a table of pairs; reads nothing of it."""
+    beginning = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip(b" \r\n")
+    header = beginning.partition(b"\n")[0].decode(errors="replace")
+    delimiter = "\t" if "\t" in header else ","
+    columns = {field.strip() for field in next(csv.reader([header], delimiter=delimiter), [])}
+    return delimiter if columns.issuperset(_PAIR) else None

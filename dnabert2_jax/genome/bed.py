@@ -1,0 +1,159 @@
+"""BED files: a path goes in; for every contig its regions, sorted and merged, come out.
+
+`genome.fasta.acgt_stretches` keeps or drops them.
+"""
+
+import io
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dnabert2_jax.errors import UserError
+from dnabert2_jax.genome.inputs import Source, display_name, open_input, quoted
+
+_HEADINGS = (b"track", b"browser")
+_LONGEST_LINE = 1 << 20
+_MOST_DIGITS = 18  # what surely fits into 64 bits
+_CONTIGS_NAMED = 3
+
+
+class Mention(NamedTuple):
+    """Where a BED file names a contig first, and where it reaches furthest into it: lines, counted from 1."""
+
+    first_line: int
+    furthest_line: int
+    furthest_end: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regions:
+    """Regions of contigs.
+
+    Attributes:
+      name: what messages call the file they are from.
+      bounds: for a contig's name int64 [2 * regions]: start, end, start, end, …, 0-based, ends exclusive,
+        strictly increasing. Contigs without regions are absent.
+      mentions: for the name of every contig of the file, where it stands there.
+    """
+
+    name: str
+    bounds: Mapping[str, np.ndarray]
+    mentions: Mapping[str, Mention]
+
+    def mask(self, contig: str, start: int, end: int) -> np.ndarray:
+        """Which of the bases [start, end) of a contig lie in its regions: bool [end - start]."""
+        bounds = self.bounds.get(contig)
+        if bounds is None:
+            return np.zeros(end - start, np.bool_)
+        first = int(np.searchsorted(bounds, start, side="right"))
+        last = int(np.searchsorted(bounds, end, side="left"))
+        edges = np.concatenate([[start], bounds[first:last], [end]])
+        # An odd number of bounds up to `start` means that a region is open there.
+        is_inside = (np.arange(len(edges) - 1) + first) % 2 == 1
+        return np.repeat(is_inside, np.diff(edges))
+
+    def check_contigs(self, lengths: Mapping[str, int], fasta: str | os.PathLike) -> None:
+        """Refuses regions that the genome does not have, which is how a BED of another assembly shows.
+
+        Args:
+          lengths: for each contig of the genome its length in bases.
+          fasta: the genome's file, for the message.
+
+        Raises:
+          UserError: a contig is unknown, or a region ends behind its contig's end.
+        """
+        genome = display_name(fasta)
+        for contig, mention in self.mentions.items():
+            if contig not in lengths:
+                raise UserError(
+                    f"{self.name}: line {mention.first_line}: {genome} has no contig {quoted(contig)}"
+                    f" ({_some(lengths)}); use a BED file of this genome"
+                )
+            if mention.furthest_end > lengths[contig]:
+                raise UserError(
+                    f"{self.name}: line {mention.furthest_line}: ends at {mention.furthest_end}, and contig"
+                    f" {quoted(contig)} of {genome} at {lengths[contig]}; use a BED file of this genome"
+                )
+
+
+def read_bed(source: Source) -> Regions:
+    """Reads the first three columns of a BED file; overlapping and touching regions become one.
+
+    Columns are separated by tabs or blanks. Lines that are blank, or begin with "#", "track" or "browser",
+    are skipped, and a region without bases (its start is its end) counts for its contig's name alone.
+
+    Args:
+      source: the file, plain or gzip, or "-".
+
+    Raises:
+      UserError: the file cannot be read, holds no regions, or has a line that is none.
+    """
+    starts: dict[str, array[int]] = {}
+    ends: dict[str, array[int]] = {}
+    mentions: dict[str, Mention] = {}
+    with open_input(source) as file:
+        name = str(file.name)
+        for number, line in _lines(file):
+            fields = line.split(maxsplit=3)
+            if not fields or fields[0].startswith(b"#") or fields[0] in _HEADINGS:
+                continue
+            contig, start, end = _region(f"{name}: line {number}", fields)
+            starts.setdefault(contig, array("q")).append(start)
+            ends.setdefault(contig, array("q")).append(end)
+            before = mentions.setdefault(contig, Mention(number, number, end))
+            if end > before.furthest_end:
+                mentions[contig] = Mention(before.first_line, number, end)
+    if not mentions:
+        raise UserError(f"{name}: holds no regions; give a BED file with at least one")
+    merged = {contig: _merged(np.array(starts[contig]), np.array(ends[contig])) for contig in mentions}
+    return Regions(name, {contig: bounds for contig, bounds in merged.items() if len(bounds)}, mentions)
+
+
+def _lines(file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+            raise UserError(f"{file.name}: line {number}: is over 1 MiB; give a BED file")
+        yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+
+
+def _region(place: str, fields: list[bytes]) -> tuple[str, int, int]:
+    if len(fields) < 3:
+        raise UserError(f"{place}: has {len(fields)} columns; give contig, start and end, separated by tabs")
+    contig = fields[0].decode("utf-8", "replace")
+    start, end = (
+        _position(place, column, field) for column, field in zip(("start", "end"), fields[1:3], strict=True)
+    )
+    if start > end:
+        raise UserError(f"{place}: the start {start} is behind the end {end}; mend the line")
+    return contig, start, end
+
+
+def _position(place: str, column: str, field: bytes) -> int:
+    if not field.isdigit() or len(field) > _MOST_DIGITS:
+        shown = quoted(field.decode("utf-8", "replace"))
+        raise UserError(f"{place}: the {column} {shown} is no position; give a whole number of 0 or more")
+    return int(field)
+
+
+def _merged(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    has_bases = starts < ends
+    starts, ends = starts[has_bases], ends[has_bases]
+    order = np.argsort(starts, kind="stable")
+    starts, reach = starts[order], np.maximum.accumulate(ends[order])
+    # A region begins where nothing before it reaches, and the one before it ends there.
+    is_new = starts[1:] > reach[:-1]
+    first = np.concatenate([starts[:1], starts[1:][is_new]])
+    last = np.concatenate([reach[:-1][is_new], reach[-1:]])
+    return np.column_stack([first, last]).reshape(-1)
+
+
+def _some(contigs: Mapping[str, int]) -> str:
+    names = list(contigs)
+    shown = ", ".join(quoted(name) for name in names[:_CONTIGS_NAMED])
+    return f"it has {shown}{', …' if len(names) > _CONTIGS_NAMED else ''}"

@@ -1,0 +1,92 @@
+"""How good a fine-tuned model is on a whole split: parameters and examples in, loss and scores out."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnabert2_jax.model.folder import ModelDescription
+from dnabert2_jax.model.parameters import Parameters, merge
+from dnabert2_jax.parallel.mesh import replicated, split_rows
+from dnabert2_jax.reports.outcomes import (
+    MultiLabelOutcome,
+    Outcome,
+    RegressionOutcome,
+    SingleLabelOutcome,
+)
+from dnabert2_jax.settings import FinetuneSettings
+from dnabert2_jax.training.finetune_step import example_losses
+from dnabert2_jax.training.labelled_batches import EncodedExamples, batches_in_order
+from dnabert2_jax.training.scores import (
+    classification_scores,
+    confusion_matrix,
+    label_confusions,
+    multi_label_scores,
+    regression_scores,
+)
+
+
+class Evaluation:
+    """Loss, scores and logits over a whole split; compiled once for all splits of one shape."""
+
+    def __init__(self, settings: FinetuneSettings, description: ModelDescription, mesh: jax.sharding.Mesh):
+        self._batch_size, self._mesh = settings.training.batch_size, mesh
+        self._description = description
+        graph, _ = description.abstract()
+        dtype = jnp.dtype(settings.training.compute_dtype)
+
+        def evaluate(parameters, batch):
+            model = merge(graph, parameters)
+            hidden = model.encoder(
+                batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"), dtype=dtype
+            )
+            logits = model.logits(hidden)
+            return logits, example_losses(logits, batch["labels"], description.problem)
+
+        self._evaluate = jax.jit(evaluate, out_shardings=replicated(mesh))
+
+    def __call__(
+        self, parameters: Parameters, examples: EncodedExamples
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """The mean loss, the scores and the number of examples; and the logits, float64 [N, labels]."""
+        parts = []
+        for batch in batches_in_order(examples, self._batch_size):
+            results = self._evaluate(parameters, jax.device_put(batch, split_rows(self._mesh)))
+            parts.append([np.asarray(result, np.float64) for result in results])
+        logits, losses = (np.concatenate(part)[: len(examples)] for part in zip(*parts, strict=True))
+        scores = scores_of(self._description, examples.labels, logits)
+        return {"loss": float(losses.mean()), **scores, "examples": len(examples)}, logits
+
+
+def scores_of(description: ModelDescription, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """The scores that suit the problem.
+
+    Args:
+      description: of the model.
+      labels: [N] or [N, C], as in `LabelledSplit`.
+      logits: [N, labels].
+    """
+    match description.problem:
+        case "single_label_classification":
+            return classification_scores(_confusion(labels, logits))
+        case "multi_label_classification":
+            return multi_label_scores(labels > 0, logits > 0)
+        case "regression":
+            return regression_scores(labels, logits[:, 0])
+
+
+def outcome_of(description: ModelDescription, labels: np.ndarray, logits: np.ndarray) -> Outcome:
+    """The same as plain data for the report; arguments as in `scores_of`."""
+    names = description.class_names or ()
+    match description.problem:
+        case "single_label_classification":
+            return SingleLabelOutcome(_confusion(labels, logits), names)
+        case "multi_label_classification":
+            return MultiLabelOutcome(label_confusions(labels > 0, logits > 0), names)
+        case "regression":
+            return RegressionOutcome(labels, logits[:, 0])
+
+
+def _confusion(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    return confusion_matrix(labels, logits.argmax(axis=1), logits.shape[1])

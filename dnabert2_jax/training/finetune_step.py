@@ -1,0 +1,70 @@
+"""The step of fine-tuning, compiled: a batch of labelled examples is predicted and learnt from on the device.
+
+In: a state and a batch. Out: the next state and the loss, which is the released code's for each problem.
+Dropout is a function of (seed, step).
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnabert2_jax.model.folder import ModelDescription
+from dnabert2_jax.model.parameters import merge
+from dnabert2_jax.parallel.mesh import replicated, split_rows
+from dnabert2_jax.problem import Problem
+from dnabert2_jax.settings import FinetuneSettings
+from dnabert2_jax.training.state import TrainState, apply_gradients
+
+
+def example_losses(logits: jax.Array, labels: jax.Array, problem: Problem) -> jax.Array:
+    """The loss of each example [B]: cross entropy; cross entropy of each label, averaged; or squared error.
+
+    Args:
+      logits: [B, C], in regression [B, 1].
+      labels: int32 [B], places among the C; float32 [B, C], zeros and ones; or float32 [B].
+      problem: what the labels are.
+    """
+    match problem:
+        case "single_label_classification":
+            return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+        case "multi_label_classification":
+            return optax.losses.sigmoid_binary_cross_entropy(logits, labels).mean(axis=1)
+        case "regression":
+            return jnp.square(logits[:, 0] - labels)
+
+
+def make_train_step(
+    settings: FinetuneSettings,
+    description: ModelDescription,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+):
+    """Compiles `(state, batch) -> (state, loss)`, which donates the state.
+
+    A batch is split over the mesh by rows: {"input_ids", "attention_mask"}, int32 [B, S]; "token_type_ids"
+    too for pairs; "labels"; and "weights", float32 [B], 0 at rows that fill the batch up.
+    """
+    graph, _ = description.abstract()
+    dtype = jnp.dtype(settings.training.compute_dtype)
+
+    def loss_of(parameters, batch, key):
+        model = merge(graph, parameters)
+        encoder_key, head_key = jax.random.split(key)
+        hidden = model.encoder(
+            batch["input_ids"],
+            batch["attention_mask"],
+            batch.get("token_type_ids"),
+            dtype=dtype,
+            dropout_key=encoder_key,
+        )
+        logits = model.logits(hidden, dropout_key=head_key)
+        losses = example_losses(logits, batch["labels"], description.problem)
+        return (losses * batch["weights"]).sum() / batch["weights"].sum()
+
+    def train_step(state: TrainState, batch: dict[str, jax.Array]):
+        key = jax.random.fold_in(jax.random.key(settings.training.seed), state.step)
+        loss, gradients = jax.value_and_grad(loss_of)(state.parameters, batch, key)
+        return apply_gradients(state, gradients, optimizer), loss
+
+    whole, rows = replicated(mesh), split_rows(mesh)
+    return jax.jit(train_step, in_shardings=(whole, rows), out_shardings=whole, donate_argnums=0)

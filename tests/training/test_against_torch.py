@@ -1,0 +1,99 @@
+"""Twenty AdamW steps, in float64, against a plain PyTorch encoder trained on the same masked batches."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import msgspec
+import numpy as np
+import pytest
+
+from dnabert2_jax.model.architecture import Architecture
+from dnabert2_jax.model.released import to_released
+from dnabert2_jax.parallel.mesh import make_mesh
+from dnabert2_jax.settings import OptimizerSettings, PretrainSettings, TrainingSettings
+from dnabert2_jax.training.objective import mask_tokens
+from dnabert2_jax.training.optimizer import make_optimizer
+from dnabert2_jax.training.pretrain_step import make_train_step, masking_of
+from dnabert2_jax.training.state import initial_state
+
+STEPS, BATCH, LENGTH = 20, 8, 40
+
+
+def torch_python() -> str:
+    """An interpreter with PyTorch: this one, or the one that TORCH_PYTHON names."""
+    if importlib.util.find_spec("torch"):
+        return sys.executable
+    if "TORCH_PYTHON" in os.environ:
+        return os.environ["TORCH_PYTHON"]
+    pytest.skip("needs PyTorch, here or in the interpreter that TORCH_PYTHON names")
+
+
+@pytest.mark.slow
+def test_twenty_steps_give_the_losses_of_pytorch(tmp_path):
+    python = torch_python()
+    settings = PretrainSettings(
+        model=Architecture(
+            vocab_size=64,
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=96,
+            hidden_dropout_prob=0.0,
+        ),
+        training=msgspec.structs.replace(
+            TrainingSettings(steps=STEPS, batch_size=BATCH, masking_rate=0.2), compute_dtype="float64"
+        ),
+        optimizer=OptimizerSettings(learning_rate=3e-3, warmup_steps=5, weight_decay=0.1),
+    )
+    rng = np.random.default_rng(0)
+    input_ids = rng.integers(5, 64, (STEPS, BATCH, LENGTH)).astype(np.int32)
+    attention_mask = np.ones_like(input_ids)
+    attention_mask[:, ::3, 30:] = 0
+    input_ids[attention_mask == 0] = 3
+
+    given = {"batch/input_ids": [], "batch/positions": [], "batch/targets": [], "batch/weights": []}
+    with jax.enable_x64(True):
+        optimizer = make_optimizer(settings.optimizer, STEPS)
+        state = initial_state(settings.model, optimizer, seed=0)
+        for key, value in to_released(state.parameters).items():
+            given[f"weight/{key}"] = value
+        step = make_train_step(settings, optimizer, make_mesh(1))
+        losses = []
+        for number in range(STEPS):
+            # The step masks its batch itself; the same key gives the reference the same masks.
+            key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), number))
+            windows = mask_tokens(key, jax.numpy.asarray(input_ids[number]), masking_of(settings), 64)
+            for name in ("input_ids", "positions", "targets", "weights"):
+                given[f"batch/{name}"].append(np.asarray(getattr(windows, name)))
+            batch = {"input_ids": input_ids[number], "attention_mask": attention_mask[number]}
+            state, metrics = step(state, batch)
+            losses.append(float(metrics["loss"]))
+
+    given |= {name: np.stack(arrays) for name, arrays in given.items() if name.startswith("batch/")}
+    given["batch/attention_mask"] = attention_mask
+    for name in ("batch/input_ids", "batch/positions", "batch/targets", "batch/attention_mask"):
+        given[name] = given[name].astype(np.int64)
+    numbers = {
+        "heads": 4,
+        "layers": 2,
+        "epsilon": settings.model.layer_norm_eps,
+        "weight_decay": 0.1,
+        "beta1": settings.optimizer.beta1,
+        "beta2": settings.optimizer.beta2,
+        "adam_epsilon": settings.optimizer.epsilon,
+        "peak": 3e-3,
+        "warmup": 5,
+        "steps": STEPS,
+    }
+    given |= {f"config/{name}": np.array(value) for name, value in numbers.items()}
+    np.savez(tmp_path / "given.npz", **given)
+    script = Path(__file__).with_name("torch_reference.py")
+    subprocess.run([python, script, tmp_path / "given.npz", tmp_path / "losses.npz"], check=True)
+    expected = np.load(tmp_path / "losses.npz")["losses"]
+
+    assert expected[-1] < expected[0] - 0.01, "the reference must have learnt something"
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-8)

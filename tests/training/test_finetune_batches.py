@@ -1,0 +1,100 @@
+"""Tokenised examples: pairs are cut as the Hugging Face library cuts them; batches hold every example once."""
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnabert2_jax.data.labelled import LABELLED_SPLITS, load_labelled, write_labelled
+from dnabert2_jax.tokenizer.tokenizer import Tokenizer
+from dnabert2_jax.training.labelled_batches import (
+    batches_in_order,
+    encode_pair,
+    encode_splits,
+    shuffled_batches,
+    steps_per_epoch,
+)
+
+sequences = st.text("ACGTN", max_size=60)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_tokenizer):
+    return Tokenizer.load(tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def library(tiny_tokenizer):
+    return tokenizers.Tokenizer.from_file(str(tiny_tokenizer / "tokenizer.json"))
+
+
+@settings(deadline=None)
+@given(sequences, sequences, st.integers(3, 40))
+def test_pairs_are_those_of_the_library(tokenizer, library, first, second, max_length):
+    pair = encode_pair(tokenizer, first, second, max_length)
+    library.enable_truncation(max_length, strategy="longest_first")
+    expected = library.encode(first, second)
+    assert pair.input_ids.tolist() == expected.ids
+    assert pair.token_type_ids.tolist() == expected.type_ids
+    assert pair.input_ids.dtype == pair.token_type_ids.dtype == np.int32
+
+
+def load(folder, rows):
+    write_labelled(folder, dict.fromkeys(LABELLED_SPLITS, rows))
+    return load_labelled(folder)
+
+
+def test_pairs_become_rows_with_token_types(tokenizer, tmp_path):
+    data = load(tmp_path, [("ACGT" * 5, "TT", 0), ("A", "GGTA" * 9, 1)])
+    train, _, test = encode_splits(data, tokenizer, max_length=16)
+    assert train.token_type_ids is not None
+    assert train.input_ids.shape == train.token_type_ids.shape == (2, 16)
+    for row, (first, second) in enumerate(zip(data.train.sequences, data.train.seconds or [], strict=True)):
+        pair = encode_pair(tokenizer, first, second, 16)
+        length = len(pair.input_ids)
+        np.testing.assert_array_equal(train.input_ids[row, :length], pair.input_ids)
+        np.testing.assert_array_equal(train.token_type_ids[row, :length], pair.token_type_ids)
+        assert train.attention_mask[row].tolist() == [1] * length + [0] * (16 - length)
+        assert not train.token_type_ids[row, length:].any()
+    (batch,) = batches_in_order(test, 8)
+    assert batch["token_type_ids"].shape == (8, 16)
+
+
+def test_single_sequences_have_no_token_types(tokenizer, tmp_path):
+    data = load(tmp_path, [("ACGT" * 30, 0), ("A", 1), ("GGT", 1)])
+    train, *_ = encode_splits(data, tokenizer, max_length=12)
+    batch = tokenizer.encode_batch(data.train.sequences, max_length=12)
+    np.testing.assert_array_equal(train.input_ids, batch.input_ids)
+    np.testing.assert_array_equal(train.attention_mask, batch.attention_mask)
+    assert train.token_type_ids is None
+    assert "token_type_ids" not in next(batches_in_order(train, 2))
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels"),
+    [
+        ("single_label_classification", ["a", "b"]),
+        ("multi_label_classification", ["a;b", ""]),
+        ("regression", [0.5, -1]),
+    ],
+)
+def test_an_epoch_has_every_example_once_and_the_last_batch_is_filled_up(tokenizer, tmp_path, problem, labels):
+    rows = [("ACGT"[i % 4] * (i + 1), labels[i % 2]) for i in range(11)]
+    write_labelled(tmp_path, dict.fromkeys(LABELLED_SPLITS, rows))
+    train, *_ = encode_splits(load_labelled(tmp_path, problem), tokenizer, max_length=64)
+    batches = list(shuffled_batches(train, 4, epochs=2, seed=3))
+    assert len(batches) == 2 * steps_per_epoch(train, 4) == 6
+    for epoch in (batches[:3], batches[3:]):
+        real = np.concatenate([batch["weights"] for batch in epoch]) == 1
+        assert real.sum() == 11
+        ids = np.concatenate([batch["input_ids"] for batch in epoch])[real]
+        found = np.concatenate([batch["labels"] for batch in epoch])[real]
+        order = [next(i for i in range(11) if (row == train.input_ids[i]).all()) for row in ids]
+        assert sorted(order) == list(range(11))
+        np.testing.assert_array_equal(found, train.labels[order])
+        assert order != list(range(11))
+    assert not np.array_equal(batches[0]["input_ids"], batches[3]["input_ids"])
+    again = list(shuffled_batches(train, 4, epochs=2, seed=3))
+    for one, other in zip(batches, again, strict=True):
+        np.testing.assert_array_equal(one["input_ids"], other["input_ids"])
