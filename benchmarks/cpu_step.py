@@ -2,9 +2,9 @@
 
     python benchmarks/cpu_step.py --output benchmarks/results/cpu_step.json
 
-A step of 32 windows of 128 tokens, dropout on, against a bare product of 4096×768 by 768×3072 in the same type and
-the same process, the two in turns. FLOPs of a step are counted by formula: 6 per weight and token for the encoder,
-attention's products, and the head on the masked positions.
+A step of 32 windows of 128 tokens, dropout on, against a bare product of 4096×768 by 768×3072 in the same
+type and the same process, the two in turns. FLOPs of a step are counted by formula: 6 per weight and token
+for the encoder, attention's products, and the head on the masked positions.
 """
 
 import argparse

@@ -6,10 +6,11 @@ Out: frozen settings of the kind asked for, checked.
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -46,20 +47,14 @@ def load_settings[S: Settings](kind: type[S], source: str, overrides: Sequence[s
         if not isinstance(content, dict):
             raise UserError(f"{path}: {section} stands outside of a section such as [training]")
         for key, value in content.items():
-            _setting_type(kind, f"{section}.{key}", str(path))
-            values[section][key] = value
+            values[section][key] = _convert(value, f"{section}.{key}", kind, str(path), strict=True)
     for name, text in _pair_overrides(kind, overrides):
         section, key = name.split(".")
-        try:
-            values[section][key] = msgspec.convert(
-                text, _setting_type(kind, name, _COMMAND_LINE), strict=False
-            )
-        except msgspec.ValidationError as error:
-            raise UserError(f"{_COMMAND_LINE}: --{name} {text}: {error}") from error
-    try:
-        settings = msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {str(error).replace('$.', '')}") from error
+        values[section][key] = _convert(text, name, kind, _COMMAND_LINE, strict=False)
+    settings = msgspec.convert(values, kind)
+    for name, value in _flat(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{path}: {name} is {value}; it must be a finite number")
     settings.check(str(path))
     return settings
 
@@ -139,6 +134,24 @@ def _setting_type(kind: type[Settings], name: str, source: str) -> Any:
         raise UserError(f"{source}: there is no setting {name}; {hint}")
     section, key = name.split(".")
     return get_type_hints(get_type_hints(kind)[section], include_extras=True)[key]
+
+
+def _convert(value: Any, name: str, kind: type[Settings], source: str, *, strict: bool) -> Any:
+    setting_type = _setting_type(kind, name, source)
+    try:
+        return msgspec.convert(value, setting_type, strict=strict)
+    except msgspec.ValidationError as error:
+        choices = [choice for part in _parts(setting_type) for choice in get_args(part)]
+        hint = f"; choose {', '.join(map(str, choices))}" if choices else ""
+        raise UserError(f"{source}: {name} is {value!r}: {error}{hint}") from error
+
+
+def _parts(hint: Any) -> list[Any]:
+    """The literal types in a type hint, whatever it wraps them in."""
+    hint = getattr(hint, "__value__", hint)
+    if get_origin(hint) is Literal:
+        return [hint]
+    return [part for inner in get_args(hint) for part in _parts(inner)]
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

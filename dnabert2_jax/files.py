@@ -73,13 +73,14 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
 
     Args:
       path: the folder to make; parent folders are made.
-      replace: whether a folder that is already there gives way. Otherwise only an empty one does.
+      replace: whether a folder that is already there gives way. Otherwise only an empty one does. A file
+        never does.
 
     Raises:
       UserError: `path` is there already and `replace` is false, or it cannot be written; the disk is full.
     """
     target = Path(path)
-    if not replace:
+    if not replace or target.is_file():
         refuse_existing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -90,9 +91,12 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
         temporary.chmod(0o777 & ~_umask())
         with room_to_write(target):
             yield temporary
+        # The old folder is moved aside and removed last, so that at no instant both are gone.
+        former = temporary.with_suffix(".former")
         if target.is_dir():
-            shutil.rmtree(target)
+            target.replace(former)
         temporary.replace(target)
+        shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -103,6 +107,16 @@ def refuse_existing(path: Path) -> None:
         return
     if path.exists():
         raise UserError(f"{path}: exists already; remove it or name another output folder")
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until a folder's files and its list of them are on the disk, safe from a power failure."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256_file(path: str | os.PathLike) -> str:

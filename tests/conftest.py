@@ -120,7 +120,7 @@ type StartPython = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start_python() -> Iterator[StartPython]:
-    """start_python(code, *arguments, **environment): a Python process of its own; killed if the test leaves it."""
+    """start_python(code, *arguments, **environment): a process of its own, killed when the test leaves it."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:

@@ -35,6 +35,7 @@ def main(words: list[str]) -> None:
     from dnabert2_jax.training.finetune import finetune
 
     test = finetune(settings, arguments.model, arguments.data, arguments.output)
-    examples = test.pop("examples")
-    scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in test.items())
-    print(f"{arguments.output}: on the {examples:,} test examples: {scores}")
+    scores = ", ".join(
+        f"{name.replace('_', ' ')} {value:.4f}" for name, value in test.items() if name != "examples"
+    )
+    print(f"{arguments.output}: on the {test['examples']:,} test examples: {scores}")

@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 import traceback
+import warnings
+from collections.abc import Callable
 from importlib import import_module
 
 from dnabert2_jax import __version__
@@ -72,5 +74,19 @@ def _dispatch(words: list[str]) -> int:
     # Orbax and JAX tell of their own progress, which is noise beside ours.
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("jax").setLevel(logging.ERROR)
-    import_module(f"dnabert2_jax.cli.{words[0]}").main(words[1:])
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning(warnings.showwarning)
+        import_module(f"dnabert2_jax.cli.{words[0]}").main(words[1:])
     return 0
+
+
+def _show_warning(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Tells of a notice about input in one line, and of any other warning as before."""
+
+    def show(message, category, *place) -> None:
+        if category.__name__ == "InputWarning":
+            print(f"dnabert2: {message}", file=sys.stderr)
+        else:
+            otherwise(message, category, *place)
+
+    return show

@@ -37,7 +37,7 @@ from dnabert2_jax.data.layout import (
 from dnabert2_jax.data.tokenise import tokenise
 from dnabert2_jax.data.unit_files import UnitFolder
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.files import atomic_file, folder_lock, refuse_existing, room_to_write
+from dnabert2_jax.files import atomic_file, folder_lock, refuse_existing, room_to_write, sync_folder
 from dnabert2_jax.genome.fasta import Chunk, Stretch, StretchCounts
 from dnabert2_jax.tokenizer.loading import load_tokenizer
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
@@ -153,9 +153,9 @@ def _building(
     except OSError as error:
         raise UserError(f"{partial}: cannot be written: {error.strerror}") from error
     with folder_lock(partial, shared=shared), room_to_write(partial):
-        _claim(partial, plan)
         units = UnitFolder(partial / "units", partial / "corpus")
         try:
+            _claim(partial, plan)
             yield _Build(plan, tokenizer, partial, units)
         finally:
             if not shared and partial.exists() and not units.done():
@@ -260,6 +260,7 @@ class _Build:
             validation_regions=plan.regions,
         )
         write_metadata(folder, metadata)
+        sync_folder(folder)
         folder.replace(output)
         shutil.rmtree(self.partial)
         return metadata

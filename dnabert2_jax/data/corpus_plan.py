@@ -205,6 +205,11 @@ def make_plan(inputs: Sequence[CorpusInput], tokenizer_sha256: str, settings: Bu
         ],
         settings,
     )
+    if not regions:
+        raise UserError(
+            f"nothing can be held out by {settings.holdout}; hold out in another way,"
+            " or mark a species of the table as validation"
+        )
     return CorpusPlan(
         settings, tokenizer_sha256, list(inputs), [_file(given) for given in inputs], scans, regions
     )

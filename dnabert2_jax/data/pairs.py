@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 from dnabert2_jax.data.labelled import read_sequence_column
 from dnabert2_jax.data.sequences import read_sequences
-from dnabert2_jax.data.tables import read_table
+from dnabert2_jax.data.tables import read_table, row_name
 from dnabert2_jax.genome.inputs import open_input
 
 _PAIR = ("sequence1", "sequence2")
-_NAME_COLUMNS = ("name", "id")
 
 
 def read_examples(path: str | os.PathLike) -> Iterator[tuple[str, str | tuple[str, str]]]:
@@ -35,7 +34,7 @@ def read_examples(path: str | os.PathLike) -> Iterator[tuple[str, str | tuple[st
         rows = list(read_table(file, required=(_PAIR,), delimiter=delimiter))
         pairs = zip(*(read_sequence_column(name, rows, column) for column in _PAIR), strict=True)
         for number, (row, pair) in enumerate(zip(rows, pairs, strict=True), start=1):
-            yield next((row.fields[key] for key in _NAME_COLUMNS if row.fields.get(key)), str(number)), pair
+            yield row_name(row, number), pair
 
 
 def _pair_delimiter(file: io.BufferedReader) -> str | None:

@@ -43,11 +43,13 @@ class Schedule:
 def whole_shares(shares: np.ndarray, total: int) -> np.ndarray:
     """`total` places divided in proportion to `shares` [groups]: int64 [groups], by the largest remainder.
 
-    A share above 0 gets at least one place, and a share of 0 none.
+    A share above 0 gets at least one place, at the cost of the largest, and a share of 0 none.
     """
-    positive = shares > 0
-    exact = (total - positive.sum()) * shares / shares.sum()
-    places = np.floor(exact).astype(np.int64) + positive
-    remainders = np.where(positive, exact - np.floor(exact), -1.0)
-    places[np.argsort(-remainders, kind="stable")[: total - places.sum()]] += 1
+    exact = total * shares / shares.sum()
+    places = np.maximum(np.floor(exact).astype(np.int64), shares > 0)
+    left = total - places.sum()
+    if left < 0:
+        places[np.argmax(places)] += left
+    else:
+        places[np.argsort(places - exact, kind="stable")[:left]] += 1
     return places

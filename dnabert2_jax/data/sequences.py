@@ -1,23 +1,20 @@
 """Sequences to embed or predict: a FASTA file or a table in, names and sequences out, one by one."""
 
-import os
 from collections.abc import Iterator
 
-from dnabert2_jax.data.tables import check_sequence, read_table
+from dnabert2_jax.data.tables import check_sequence, read_table, row_name
 from dnabert2_jax.genome.fasta import read_records
-from dnabert2_jax.genome.inputs import open_input, warn_of_rna
-
-_NAME_COLUMNS = ("name", "id")
+from dnabert2_jax.genome.inputs import Source, open_input, warn_of_rna
 
 
-def read_sequences(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
+def read_sequences(source: Source) -> Iterator[tuple[str, str]]:
     """Reads sequences, in the order of the file, holding one at a time.
 
     What the file is, is told by what it holds: FASTA begins with ">"; else it is a table with a column
     `sequence`, separated by tabs if its header has one and by commas otherwise. Plain or gzip.
 
     Args:
-      path: the file, or "-" for standard input.
+      source: a path, "-" for standard input, or an open reader.
 
     Yields:
       Name and sequence, in the case of the file. The name is the FASTA record's, or the column `name` or
@@ -29,7 +26,7 @@ def read_sequences(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
     Raises:
       UserError: the file cannot be read, is neither, is damaged, or has a row without a sequence.
     """
-    with open_input(path) as file:
+    with open_input(source) as file:
         beginning = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip(b" \r\n")
         if beginning.startswith(b">"):
             for record in read_records(file):
@@ -40,11 +37,8 @@ def read_sequences(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
         is_rna = False
         for number, row in enumerate(rows, start=1):
             check_sequence(file.name, row, "sequence")
-            named = next(
-                (row.fields[column] for column in _NAME_COLUMNS if row.fields.get(column)), str(number)
-            )
             sequence = row.fields["sequence"]
             if not is_rna and "U" in sequence.upper():
                 is_rna = True
                 warn_of_rna(str(file.name), f"line {row.line}")
-            yield named, sequence.replace("U", "T").replace("u", "t")
+            yield row_name(row, number), sequence.replace("U", "T").replace("u", "t")

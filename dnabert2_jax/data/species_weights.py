@@ -8,7 +8,7 @@ billion tokens. In between, with the passes over both strands that those tokens 
     exponent                1     0.9   0.8   0.7   0.6   0.5   0.3   0
     vertebrates, %          82    79    76    71    64    56    34    9
     bacteria, %             1.1   2.0   3.6   6.4   11    18    40    74
-    passes, human           19    18    17    15    13    11    6     1.5
+    passes, human           19    18    17    15    13    11    6.4   1.5
     passes, usual bacterium 19    36    66    119   206   340   752   1344
 
 0.7, which multilingual BERT uses for its languages, gives bacteria six times their part and fungi three times

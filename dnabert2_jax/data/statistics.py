@@ -93,13 +93,13 @@ def describe_holdout(metadata: CorpusMetadata) -> str:
 
 
 def size_warnings(metadata: CorpusMetadata) -> list[str]:
-    """A sentence for each species whose files are a tenth smaller or larger than they should be."""
+    """A sentence for each species whose files have a tenth less or more A, C, G and T than they should."""
+    found = ((counts, counts.bases - counts.dropped_other) for counts in metadata.species)
     return [
-        f"{counts.species}: its files hold {counts.bases:,} bases"
-        f" where {counts.expected_bases:,} are expected"
-        for counts in metadata.species
+        f"{counts.species}: its files hold {bases:,} bases where {counts.expected_bases:,} are expected"
+        for counts, bases in found
         if counts.expected_bases
-        and abs(counts.bases - counts.expected_bases) > SIZE_TOLERANCE * counts.expected_bases
+        and abs(bases - counts.expected_bases) > SIZE_TOLERANCE * counts.expected_bases
     ]
 
 

@@ -67,6 +67,11 @@ def read_table(source: Source, *, required: Sequence[tuple[str, ...]], delimiter
             raise UserError(f"{path}: has a header and no rows; give at least one row")
 
 
+def row_name(row: Row, number: int) -> str:
+    """What the column `name` or `id` calls a row, or else its number."""
+    return next((row.fields[column] for column in ("name", "id") if row.fields.get(column)), str(number))
+
+
 def check_sequence(path: str | os.PathLike, row: Row, column: str) -> None:
     """Refuses a field that is not made of letters.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnabert2_jax.data.layout import RECORD_TOKENS
-from dnabert2_jax.data.records import CorpusRecord, Strand, encode_record
+from dnabert2_jax.data.records import CorpusRecord, encode_record
 from dnabert2_jax.genome.fasta import Stretch
 from dnabert2_jax.genome.sequence import reverse_complement
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
@@ -44,56 +44,56 @@ def tokenise(species: str, tokenizer: SequenceTokenizer, stretches: Sequence[Str
     """
     strands = [bases for stretch in stretches for bases in (stretch.bases, reverse_complement(stretch.bases))]
     ids = tokenizer.encode_genome(strands)
+    sizes = np.array([of_strand.size for of_strand in ids])
+    # From here on the strands lie end to end: token t of strand s stands for the bases [ends[t] - lengths[t],
+    # ends[t]) of that strand.
+    tokens = np.concatenate(ids).astype(np.uint16)
+    borders = np.append(0, np.cumsum(sizes))
+    lengths = tokenizer.token_lengths[tokens].astype(np.int64)
+    read = np.append(0, np.cumsum(lengths))
+    ends = read[1:] - np.repeat(read[borders[:-1]], sizes)
+    shares = _soft_mask_shares(stretches, ends, lengths, sizes)
     records: list[bytes] = []
-    tokens: list[int] = []
-    of_stretch: list[int] = []
-    for number, (stretch, forward, reverse) in enumerate(zip(stretches, ids[::2], ids[1::2], strict=True)):
-        pieces = -(-max(forward.size, reverse.size) // RECORD_TOKENS)
-        pairs = zip(
-            _divide(species, tokenizer, stretch, "+", forward, pieces),
-            _divide(species, tokenizer, stretch, "-", reverse, pieces)[::-1],
-            strict=True,
-        )
-        for record in itertools.chain.from_iterable(pairs):
+    tokens_of: list[int] = []
+    stretch_of: list[int] = []
+    for number, stretch in enumerate(stretches):
+        pieces = -(-max(sizes[2 * number : 2 * number + 2]) // RECORD_TOKENS)
+        # The reverse strand is read from the other end of the stretch.
+        for piece, reverse in itertools.product(range(pieces), (False, True)):
+            place, order = 2 * number + reverse, pieces - 1 - piece if reverse else piece
+            first, last = (borders[place] + sizes[place] * i // pieces for i in (order, order + 1))
+            begin, end = int(ends[first] - lengths[first]), int(ends[last - 1])
+            piece_shares = None if shares is None else shares[first:last]
+            record = CorpusRecord(
+                species=species,
+                contig=stretch.contig,
+                start=stretch.start + (stretch.bases.size - end if reverse else begin),
+                bases=end - begin,
+                strand="-" if reverse else "+",
+                tokens=tokens[first:last],
+                soft_mask=piece_shares if piece_shares is not None and piece_shares.any() else None,
+            )
             records.append(encode_record(record))
-            tokens.append(record.tokens.size)
-            of_stretch.append(number)
+            tokens_of.append(last - first)
+            stretch_of.append(number)
     return TokenisedStretches(
         records=records,
-        tokens=np.array(tokens, np.int32),
-        stretch=np.array(of_stretch, np.int32),
+        tokens=np.array(tokens_of, np.int32),
+        stretch=np.array(stretch_of, np.int32),
         bases=sum(stretch.bases.size for stretch in stretches),
-        unigram_counts=np.bincount(np.concatenate(ids), minlength=tokenizer.vocab_size),
+        unigram_counts=np.bincount(tokens, minlength=tokenizer.vocab_size),
     )
 
 
-def _divide(
-    species: str, tokenizer: SequenceTokenizer, stretch: Stretch, strand: Strand, ids: np.ndarray, pieces: int
-) -> list[CorpusRecord]:
-    """A strand's records, in the order in which the strand is read."""
-    ends = np.cumsum(tokenizer.token_lengths[ids])
-    shares = _soft_mask_shares(stretch.soft_mask if strand == "+" else stretch.soft_mask[::-1], ends)
-    borders = [ids.size * i // pieces for i in range(pieces + 1)]
-    records = []
-    for first, last in itertools.pairwise(borders):
-        begin, end = (int(ends[first - 1]) if first else 0), int(ends[last - 1])
-        piece_shares = None if shares is None else shares[first:last]
-        records.append(
-            CorpusRecord(
-                species=species,
-                contig=stretch.contig,
-                start=stretch.start + (begin if strand == "+" else stretch.bases.size - end),
-                bases=end - begin,
-                strand=strand,
-                tokens=ids[first:last].astype(np.uint16),
-                soft_mask=piece_shares if piece_shares is not None and piece_shares.any() else None,
-            )
-        )
-    return records
-
-
-def _soft_mask_shares(soft_mask: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
-    if not soft_mask.any():
+def _soft_mask_shares(
+    stretches: Sequence[Stretch], ends: np.ndarray, lengths: np.ndarray, sizes: np.ndarray
+) -> np.ndarray | None:
+    """Of each token the share of bases in lower case, 255 for all; None where nothing is."""
+    masks = [mask for stretch in stretches for mask in (stretch.soft_mask, stretch.soft_mask[::-1])]
+    if not any(mask.any() for mask in masks[::2]):
         return None
-    masked = np.diff(np.append(0, np.cumsum(soft_mask))[np.append(0, ends)])
-    return np.rint(255 * masked / np.diff(ends, prepend=0)).astype(np.uint8)
+    masked_before = np.append(0, np.cumsum(np.concatenate(masks)))
+    first_bases = np.append(0, np.cumsum([mask.size for mask in masks]))[:-1]
+    last = np.repeat(first_bases, sizes) + ends
+    masked = masked_before[last] - masked_before[last - lengths]
+    return np.rint(255 * masked / lengths).astype(np.uint8)

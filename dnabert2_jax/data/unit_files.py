@@ -4,7 +4,6 @@ A unit appears whole or not at all. Its shards go where the corpus grows, and th
 done, a folder of its own appears, with the index of its records and its counts.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from dnabert2_jax.data.layout import SPLITS, Shard, SplitIndex, read_index, shard_name, write_index
 from dnabert2_jax.data.tokenise import TokenisedStretches
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.files import atomic_file, room_to_write, sha256_file
+from dnabert2_jax.files import atomic_file, room_to_write, sha256_file, sync_folder
 from dnabert2_jax.genome.fasta import StretchCounts
 
 # One record per group, since records are read alone and at random; compression would save 14 % of the space
@@ -155,6 +154,7 @@ class UnitWriter:
         np.save(self._temporary / _UNIGRAM_FILE, self._unigram_counts, allow_pickle=False)
         files = UnitFiles(shards=shards, bases=self._bases)
         (self._temporary / _UNIT_FILE).write_bytes(msgspec.json.encode(files))
+        sync_folder(self._temporary)
         for split, shard in shards.items():
             (self._temporary / f"{split}.arrayrecord").replace(self._shards / shard.file)
         target = self._folder / f"{self._unit:05d}"
@@ -176,8 +176,6 @@ class UnitWriter:
             self._writers[split].close()
         except RuntimeError as error:
             raise self._cannot_write(error) from error
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
         return Shard(
             file=shard_name(split, self._unit),
             sha256=sha256_file(path),

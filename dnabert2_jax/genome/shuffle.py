@@ -9,7 +9,7 @@ import numpy as np
 from dnabert2_jax.genome.sequence import ACGT
 
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
-# Chains that are drawn side by side, so that NumPy works on vectors; each begins with a context of the genome.
+# Chains drawn side by side, so that NumPy works on vectors; each begins with a context of the genome.
 _CHAINS = 4096
 
 

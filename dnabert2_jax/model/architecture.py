@@ -7,7 +7,6 @@ from msgspec import Meta
 
 from dnabert2_jax.errors import UserError
 
-
 # Far above any model of DNA; a configuration from elsewhere must not keep the machine busy for hours.
 _LARGEST_LAYERS = 1024
 _LARGEST_SIZE = 1 << 20

@@ -1,4 +1,4 @@
-"""Fine-tuning: a model folder and a folder of labelled sequences in, a run folder with a fine-tuned model out.
+"""Fine-tuning: a model folder and a folder of labelled sequences in, a run folder with its model out.
 
 The recipe is the paper's: AdamW with a short warm-up and a linear decay, the checkpoint of the lowest
 validation loss, its scores over the whole test set.
@@ -120,8 +120,9 @@ def _train(
         optimizer_settings = shorter
     optimizer = make_optimizer(optimizer_settings, steps)
     train_step = make_train_step(settings, description, optimizer, mesh)
-    parameters = jax.device_put(_with_new_head(description, base, training.seed), replicated(mesh))
-    state = new_state(parameters, optimizer)
+    parameters = _with_new_head(description, base, training.seed)
+    # Laid out on the mesh as the step lays out its results, or else it would be compiled a second time.
+    state = jax.device_put(new_state(parameters, optimizer), replicated(mesh))
     best_loss, best_parameters = float("inf"), parameters
     batches = shuffled_batches(train, training.batch_size, training.epochs, training.seed)
     for step, batch in enumerate(tqdm(batches, total=steps, unit="step", disable=None), start=1):

@@ -53,7 +53,10 @@ def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str 
             f"training.batch_size {settings.training.batch_size} does not divide by the {mesh.size} devices"
         )
     run = RunFolder(Path(output))
-    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{run.path}: cannot be made a run folder: {error.strerror}") from error
     with folder_lock(run.path):
         claim_run_folder(run, settings, corpus.fingerprint)
         with Checkpoints(run.checkpoints, keep=settings.training.keep_checkpoints) as checkpoints:
@@ -103,7 +106,7 @@ def _train(
         if figures["skipped"] > training.skip_nonfinite:
             raise UserError(
                 f"{run.path}: step {figures['last_skipped']:.0f}: loss or gradient is not finite; the last "
-                "checkpoint is kept; start another run with a lower optimizer.learning_rate or a gradient_clip"
+                "checkpoint is kept; start another run with a lower learning_rate or a gradient_clip"
             )
         log.write({"kind": "train", "step": step, **figures, **clock.lap(step)})
         progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)

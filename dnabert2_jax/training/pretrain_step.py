@@ -74,5 +74,5 @@ def _token_weights(batch: dict[str, jax.Array], positions: jax.Array, repeat_wei
     if "soft_mask" not in batch:
         return jnp.ones(positions.shape)
     masked = jnp.take_along_axis(batch["soft_mask"], positions, axis=1).astype(jnp.float32)
-    # In this order a whole repeat weighs exactly 0 where it shall; as 1 - masked / 255 it would be off by 1e-7.
+    # In this order a whole repeat can weigh exactly 0; 1 - masked / 255 would be off by 1e-7.
     return (255 - masked + repeat_weight * masked) / 255

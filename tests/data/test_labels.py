@@ -12,9 +12,12 @@ MULTI = "multi_label_classification"
 names = st.sampled_from(["enhancer", "promoter", "αβ", "H3K4me3", "a, b", "-"])
 
 
-def write(folder, labels, split="train", others=("x", "y")):
-    rows = [("ACGT", label) for label in others]
+def write_all(folder, rows):
     write_labelled(folder, dict.fromkeys(LABELLED_SPLITS, rows))
+
+
+def write(folder, labels, split="train", others=("x", "y")):
+    write_all(folder, [("ACGT", label) for label in others])
     write_labelled(folder, {split: [("ACGT", label) for label in labels]})
 
 
@@ -24,7 +27,7 @@ def test_several_labels(tmp_path, labels):
     if not any(labels):
         labels = [*labels, {"enhancer"}]
     rows = [("ACGT", " ; ".join(classes)) for classes in labels]
-    write_labelled(tmp_path, dict.fromkeys(LABELLED_SPLITS, rows))
+    write_all(tmp_path, rows)
     data = load_labelled(tmp_path, MULTI)
     assert data.problem == MULTI
     assert data.class_names == tuple(sorted(set().union(*labels)))
@@ -38,7 +41,7 @@ def test_several_labels(tmp_path, labels):
 
 def test_several_labels_by_number(tmp_path):
     rows = [("ACGT", "10;2"), ("ACGT", ""), ("ACGT", ";".join(map(str, range(11))))]
-    write_labelled(tmp_path, dict.fromkeys(LABELLED_SPLITS, rows))
+    write_all(tmp_path, rows)
     data = load_labelled(tmp_path, MULTI)
     assert data.class_names == tuple(map(str, range(11)))
     assert np.flatnonzero(data.train.labels[0]).tolist() == [2, 10]
@@ -48,7 +51,7 @@ def test_several_labels_by_number(tmp_path):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_numbers(tmp_path, labels):
-    write_labelled(tmp_path, dict.fromkeys(LABELLED_SPLITS, [("ACGT", label) for label in labels]))
+    write_all(tmp_path, [("ACGT", label) for label in labels])
     data = load_labelled(tmp_path, "regression")
     assert data.class_names == ()
     np.testing.assert_array_equal(data.dev.labels, np.array(labels, np.float32))
@@ -63,7 +66,7 @@ def test_ways_to_write_a_number(tmp_path, text):
 
 @pytest.mark.parametrize("labels", [[-1, 1], ["01", "02"], ["1", "enhancer"]])
 def test_other_labels_are_names(tmp_path, labels):
-    write_labelled(tmp_path, dict.fromkeys(LABELLED_SPLITS, [("ACGT", label) for label in labels]))
+    write_all(tmp_path, [("ACGT", label) for label in labels])
     data = load_labelled(tmp_path)
     assert data.class_names == tuple(map(str, labels))
     assert data.test.labels.tolist() == [0, 1]
@@ -123,7 +126,7 @@ def test_any_label_is_read_or_refused(tmp_path, problem, label):
 
 
 def test_rna_is_read_as_dna(tmp_path):
-    write_labelled(tmp_path, dict.fromkeys(LABELLED_SPLITS, [("ACGT", 0), ("ACGUu", 1)]))
+    write_all(tmp_path, [("ACGT", 0), ("ACGUu", 1)])
     with pytest.warns(UserWarning, match=r"line 3: has the letter U of RNA"):
         data = load_labelled(tmp_path)
     assert data.train.sequences == ["ACGT", "ACGTt"]

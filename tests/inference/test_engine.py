@@ -51,7 +51,7 @@ def test_every_sequence_gets_its_own_result_in_order(tiny_tokenizer, batch_size)
     expected = [(ids.sum(), len(ids)) for ids in map(tokenizer.encode, sequences)]
     np.testing.assert_array_equal(results, expected)
     assert {rows for rows, _ in shapes} == {batch_size}
-    assert len(shapes) <= 6
+    assert len(shapes) <= 7  # 16, 24, 32, 48, 64, 96, 128: the longest has 110 tokens or so
 
 
 def test_sequences_are_read_as_they_are_needed(tiny_tokenizer):
@@ -61,7 +61,7 @@ def test_sequences_are_read_as_they_are_needed(tiny_tokenizer):
         while True:
             yield "ACGT"
 
-    results = map_sequences(lambda ids, mask, types: mask.sum(axis=1), tokenizer, endless(), batch_size=64)
+    results = map_sequences(lambda _ids, mask, _types: mask.sum(axis=1), tokenizer, endless(), batch_size=64)
     assert next(results) == len(tokenizer.encode("ACGT"))
 
 

@@ -1,4 +1,4 @@
-"""What a fine-tuned model predicts for each problem, and for pairs, against its own parts put together by hand."""
+"""What a fine-tuned model predicts for each problem and for pairs, against its parts put together by hand."""
 
 import csv
 

@@ -50,7 +50,9 @@ def test_released_classifier(released, dtype, bound):
     np.testing.assert_allclose(model.embed(sequences), expected["mean_embedding"], rtol=0, atol=bound)
 
     odds = np.exp(expected["logits"].astype(np.float64))
-    np.testing.assert_allclose(model.predict(sequences), odds / odds.sum(axis=1, keepdims=True), rtol=0, atol=bound)
+    np.testing.assert_allclose(
+        model.predict(sequences), odds / odds.sum(axis=1, keepdims=True), rtol=0, atol=bound
+    )
     assert model.class_names == ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
@@ -81,7 +83,9 @@ def test_neither_order_nor_batches_change_a_vector(model, sequences):
     np.testing.assert_allclose(again, vectors[shuffled], rtol=0, atol=5e-6)
     np.testing.assert_allclose(model.embed(sequences, batch_size=3), vectors, rtol=0, atol=5e-6)
     for index in (1, 2, 3):
-        np.testing.assert_allclose(model.embed([sequences[index]]), vectors[index : index + 1], rtol=0, atol=5e-6)
+        np.testing.assert_allclose(
+            model.embed([sequences[index]]), vectors[index : index + 1], rtol=0, atol=5e-6
+        )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])

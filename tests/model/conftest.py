@@ -1,4 +1,4 @@
-"""Reference results of the released PyTorch code in float64, with the weights that they were computed from."""
+"""Results of the released PyTorch code in float64, with the weights that they were computed from."""
 
 import zlib
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Reference:
         }
 
     def load(self, class_names: tuple[str, ...] | None = None) -> tuple[nnx.GraphDef, Parameters]:
-        """The masked-language model, or the classifier, with these weights in float32 or, under x64, float64."""
+        """The masked-language model, or the classifier, in float32 or, under x64, float64."""
         graph, shapes = ModelDescription(self.architecture, class_names).abstract()
         found, missing, _ = from_released(self.state, shapes, "reference")
         assert not missing

@@ -29,7 +29,9 @@ def test_the_defaults_have_the_parameters_of_the_released_model():
     [
         Architecture(),
         Architecture(vocab_size=64, hidden_size=96, num_hidden_layers=2, intermediate_size=192),
-        Architecture(vocab_size=11, hidden_size=8, num_attention_heads=2, num_hidden_layers=1, type_vocab_size=1),
+        Architecture(
+            vocab_size=11, hidden_size=8, num_attention_heads=2, num_hidden_layers=1, type_vocab_size=1
+        ),
     ],
 )
 def test_the_count_without_building_is_that_of_the_model(architecture):

@@ -61,7 +61,9 @@ def test_alone_padded_and_packed_agree(model, rows):
     for place, (logits, _) in enumerate(alone):
         length = LENGTHS[place]
         np.testing.assert_allclose(padded[place, :length], logits[0], rtol=0, atol=1e-12)
-        np.testing.assert_allclose(packed[0, starts[place] : starts[place] + length], logits[0], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            packed[0, starts[place] : starts[place] + length], logits[0], rtol=0, atol=1e-12
+        )
     for gradients in (padded_gradients, packed_gradients):
         for name, expected in expected_gradients.items():
             np.testing.assert_allclose(gradients[name], expected, rtol=0, atol=1e-10, err_msg=name)
@@ -71,7 +73,9 @@ def test_what_stands_at_padding_does_not_matter(model, rows):
     graph, parameters = model
     segments = np.array([[1] * 9 + [0] * 3], np.int32)
     with jax.enable_x64(True):
-        encode = jax.jit(lambda parameters, ids: merge(graph, parameters).encoder(ids, segments, dtype=jnp.float64))
+        encode = jax.jit(
+            lambda parameters, ids: merge(graph, parameters).encoder(ids, segments, dtype=jnp.float64)
+        )
         fillings = [np.full(3, token, np.int32) for token in (3, 40)]
         hidden = [encode(parameters, np.concatenate([rows[0], filling])[None]) for filling in fillings]
     np.testing.assert_array_equal(*hidden)
@@ -91,7 +95,9 @@ def test_a_row_of_padding_alone_is_zero_and_disturbs_no_gradient(model, rows):
 def test_token_types_default_to_zero(model, rows):
     graph, parameters = model
     ids = rows[0][None]
-    encoder = merge(graph, {name: jnp.asarray(array, jnp.float32) for name, array in parameters.items()}).encoder
+    encoder = merge(
+        graph, {name: jnp.asarray(array, jnp.float32) for name, array in parameters.items()}
+    ).encoder
     plain = encoder(ids)
     np.testing.assert_array_equal(plain, encoder(ids, None, np.zeros_like(ids)))
     assert np.abs(plain - encoder(ids, None, np.ones_like(ids))).max() > 0.01
@@ -123,7 +129,7 @@ def test_the_shortest_rows(model, length):
     assert np.isfinite(hidden).all()
 
 
-def test_split_and_merge_are_inverses(model, tiny_architecture):
+def test_split_and_merge_are_inverses(model):
     graph, parameters = model
     again_graph, again = split(merge(graph, parameters))
     assert again_graph == graph

@@ -80,7 +80,9 @@ def test_no_folder(tmp_path):
         read_weights(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut short", "cut in the header", "no safetensors", "length beyond the file"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut short", "cut in the header", "no safetensors", "length beyond the file"]
+)
 def test_damaged_weights(tmp_path, damage):
     description = ModelDescription(ARCHITECTURE)
     _, parameters = split(description.build(nnx.Rngs(1)))

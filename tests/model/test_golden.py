@@ -77,8 +77,12 @@ def check_masked_language_model(reference, name: str, x64: bool, bounds: Bounds)
     assert largest(logits, case["mlm_logits_at_labels"]) < bounds.hidden
     assert abs(float(loss) - float(case["mlm_loss"])) < bounds.loss
 
-    norms = {key.removeprefix("gradnorm/"): float(a) for key, a in case.items() if key.startswith("gradnorm/")}
-    assert norms.keys() == released.keys() - {"cls.predictions.decoder.weight"}  # tied: counted with the words
+    norms = {
+        key.removeprefix("gradnorm/"): float(a) for key, a in case.items() if key.startswith("gradnorm/")
+    }
+    assert norms.keys() == released.keys() - {
+        "cls.predictions.decoder.weight"
+    }  # tied: counted with the words
     for key, expected in norms.items():
         assert np.linalg.norm(released[key].astype(np.float64)) == pytest.approx(
             expected, rel=bounds.gradient_norm

@@ -17,7 +17,9 @@ def test_matmul_and_its_gradients_are_those_of_autodiff(shape):
         ours, ours_back = jax.vjp(matmul, jnp.asarray(x), jnp.asarray(kernel))
         plain, plain_back = jax.vjp(lambda x, kernel: x @ kernel, jnp.asarray(x), jnp.asarray(kernel))
         np.testing.assert_allclose(ours, plain, rtol=1e-13, atol=1e-13)
-        for ours_gradient, gradient in zip(ours_back(jnp.asarray(dy)), plain_back(jnp.asarray(dy)), strict=True):
+        for ours_gradient, gradient in zip(
+            ours_back(jnp.asarray(dy)), plain_back(jnp.asarray(dy)), strict=True
+        ):
             assert ours_gradient.dtype == jnp.float64
             np.testing.assert_allclose(ours_gradient, gradient, rtol=1e-13, atol=1e-13)
 
@@ -33,11 +35,14 @@ def test_matmul_in_bfloat16_keeps_the_kernel_and_its_gradient_in_float32():
     size = np.abs(np.asarray(x, np.float64)) @ np.abs(np.asarray(kernel, np.float64))
     assert (np.abs(np.asarray(y, np.float64) - exact) <= 2 * 2.0**-9 * size).all()
     exact_dkernel = np.asarray(x, np.float64).reshape(32, 64).sum(axis=0)
-    np.testing.assert_allclose(dkernel[:, 0], exact_dkernel, rtol=0, atol=2.0**-8 * np.abs(exact_dkernel).max())
+    np.testing.assert_allclose(
+        dkernel[:, 0], exact_dkernel, rtol=0, atol=2.0**-8 * np.abs(exact_dkernel).max()
+    )
 
 
 def test_dense_adds_its_bias(rngs):
     dense = Dense(6, 4, std=0.5, rngs=rngs)
+    assert dense.bias is not None
     dense.bias[...] = jnp.arange(4.0)
     x = jnp.asarray(RNG.standard_normal((3, 6)), jnp.float32)
     expected = np.asarray(x, np.float64) @ np.asarray(dense.kernel[...], np.float64) + np.arange(4)
@@ -52,7 +57,9 @@ def test_initial_kernels_have_the_asked_spread(rngs):
     assert abs(kernel.mean()) < 5 * 0.02 / np.sqrt(kernel.size)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float64, 1e-12), (jnp.float32, 2e-6), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(jnp.float64, 1e-12), (jnp.float32, 2e-6), (jnp.bfloat16, 2e-2)]
+)
 def test_layer_norm(dtype, tolerance):
     with jax.enable_x64(True):
         x = jnp.asarray(3 + 2 * RNG.standard_normal((4, 5, 48)), dtype)

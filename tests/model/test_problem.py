@@ -33,7 +33,7 @@ def test_round_trip(tiny_architecture, tmp_path, problem, names):
 
 @pytest.fixture
 def folder(tiny_model, tmp_path):
-    """folder(**changes): a folder with the tiny model's config.json as that of a fine-tuned model, changed."""
+    """folder(**changes): a folder with a fine-tuned model's config.json, changed so."""
 
     def make(**changes):
         config = json.loads((tiny_model / "config.json").read_text())

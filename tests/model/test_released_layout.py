@@ -75,7 +75,9 @@ def test_a_classifier_has_a_pooler_and_no_masked_language_model_head():
 
 @pytest.fixture
 def description() -> ModelDescription:
-    return ModelDescription(Architecture(vocab_size=16, hidden_size=8, num_attention_heads=2, intermediate_size=12))
+    return ModelDescription(
+        Architecture(vocab_size=16, hidden_size=8, num_attention_heads=2, intermediate_size=12)
+    )
 
 
 @pytest.fixture
@@ -123,7 +125,9 @@ def test_another_shape_is_refused_by_key(description, parameters):
     _, shapes = description.abstract()
     state = to_released(parameters)
     state["bert.encoder.layer.1.mlp.gated_layers.weight"] = np.zeros((12, 8), np.float32)
-    with pytest.raises(UserError, match=r"^file: bert\.encoder\.layer\.1\.mlp\.gated_layers\.weight has shape \(12, 8\)"):
+    with pytest.raises(
+        UserError, match=r"^file: bert\.encoder\.layer\.1\.mlp\.gated_layers\.weight has shape \(12, 8\)"
+    ):
         from_released(state, shapes, "file")
 
 
@@ -134,7 +138,7 @@ def test_the_released_configuration_is_the_default_architecture(shared):
 
 def test_a_written_configuration_says_what_the_released_one_says(shared):
     released = json.loads((shared / "golden" / "config.json").read_text())
-    ours = config_from_architecture(Architecture(), None)
+    ours = config_from_architecture(Architecture(), None, "single_label_classification")
     told_apart = {"_name_or_path", "architectures", "auto_map", "transformers_version"}
     assert {key: ours.get(key) for key in released if key not in told_apart} == {
         key: value for key, value in released.items() if key not in told_apart
@@ -149,13 +153,22 @@ def test_a_written_configuration_says_what_the_released_one_says(shared):
 
 def test_class_names_survive_in_order():
     names = tuple(f"class {index}" for index in range(12))
-    config = json.loads(json.dumps(config_from_architecture(Architecture(), names), sort_keys=True))
+    config = json.loads(
+        json.dumps(
+            config_from_architecture(Architecture(), names, "single_label_classification"), sort_keys=True
+        )
+    )
     assert class_names_from_config(config, "config") == names
-    assert class_names_from_config(config_from_architecture(Architecture(), None), "config") is None
+    assert (
+        class_names_from_config(
+            config_from_architecture(Architecture(), None, "single_label_classification"), "config"
+        )
+        is None
+    )
 
 
 def released_config(**changes) -> dict:
-    config = config_from_architecture(Architecture(), None) | changes
+    config = config_from_architecture(Architecture(), None, "single_label_classification") | changes
     return {key: value for key, value in config.items() if value != "left out"}
 
 

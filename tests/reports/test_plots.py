@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dnabert2_jax.reports.palette import css_references
-from dnabert2_jax.reports.plots import confusion_plot, line_plot, scatter_plot
+from dnabert2_jax.reports.plots import agreement_plot, confusion_plot, line_plot, scatter_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -136,6 +136,22 @@ def test_map_refuses_labels_that_do_not_fit():
         scatter_plot([[0, 0]], [0, 1], ["a", "b"])
     with pytest.raises(ValueError, match="have names"):
         scatter_plot([[0, 0]], [1], ["a"])
+
+
+def test_values_against_values():
+    svg = agreement_plot([0, 1, 2, math.nan, 4], [0.5, 1, 1.5, 2, math.inf], "true", "predicted")
+    assert {"true", "predicted"} <= set(texts(svg))
+    groups = [group for group in ElementTree.fromstring(svg).iter(f"{SVG}g") if "clip-path" in group.attrib]
+    assert sum(len(group.findall(f"{SVG}use")) for group in groups) == 3
+    assert "no data" in texts(agreement_plot([], [], "true", "predicted"))
+    assert "no data" not in texts(agreement_plot([1], [1], "true", "predicted"))
+    with pytest.raises(ValueError, match="as many"):
+        agreement_plot([1, 2], [1], "true", "predicted")
+
+
+def test_many_values_are_thinned():
+    values = np.random.default_rng(0).normal(size=50_000)
+    assert len(agreement_plot(values, values, "true", "predicted")) < 150_000
 
 
 def test_plots_take_their_colours_from_the_page():

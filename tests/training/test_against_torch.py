@@ -55,28 +55,28 @@ def test_twenty_steps_give_the_losses_of_pytorch(tmp_path):
     attention_mask[:, ::3, 30:] = 0
     input_ids[attention_mask == 0] = 3
 
-    given = {"batch/input_ids": [], "batch/positions": [], "batch/targets": [], "batch/weights": []}
+    batches = {"input_ids": [], "positions": [], "targets": [], "weights": []}
     with jax.enable_x64(True):
         optimizer = make_optimizer(settings.optimizer, STEPS)
         state = initial_state(settings.model, optimizer, seed=0)
-        for key, value in to_released(state.parameters).items():
-            given[f"weight/{key}"] = value
+        weights = to_released(state.parameters)
         step = make_train_step(settings, optimizer, make_mesh(1))
         losses = []
         for number in range(STEPS):
             # The step masks its batch itself; the same key gives the reference the same masks.
             key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), number))
             windows = mask_tokens(key, jax.numpy.asarray(input_ids[number]), masking_of(settings), 64)
-            for name in ("input_ids", "positions", "targets", "weights"):
-                given[f"batch/{name}"].append(np.asarray(getattr(windows, name)))
+            for name, arrays in batches.items():
+                arrays.append(np.asarray(getattr(windows, name)))
             batch = {"input_ids": input_ids[number], "attention_mask": attention_mask[number]}
             state, metrics = step(state, batch)
             losses.append(float(metrics["loss"]))
 
-    given |= {name: np.stack(arrays) for name, arrays in given.items() if name.startswith("batch/")}
+    given = {f"weight/{key}": value for key, value in weights.items()}
+    given |= {f"batch/{name}": np.stack(arrays) for name, arrays in batches.items()}
     given["batch/attention_mask"] = attention_mask
-    for name in ("batch/input_ids", "batch/positions", "batch/targets", "batch/attention_mask"):
-        given[name] = given[name].astype(np.int64)
+    for name in ("input_ids", "positions", "targets", "attention_mask"):
+        given[f"batch/{name}"] = given[f"batch/{name}"].astype(np.int64)
     numbers = {
         "heads": 4,
         "layers": 2,
@@ -90,7 +90,7 @@ def test_twenty_steps_give_the_losses_of_pytorch(tmp_path):
         "steps": STEPS,
     }
     given |= {f"config/{name}": np.array(value) for name, value in numbers.items()}
-    np.savez(tmp_path / "given.npz", **given)
+    np.savez(tmp_path / "given.npz", allow_pickle=False, **given)
     script = Path(__file__).with_name("torch_reference.py")
     subprocess.run([python, script, tmp_path / "given.npz", tmp_path / "losses.npz"], check=True)
     expected = np.load(tmp_path / "losses.npz")["losses"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dnabert2_jax.parallel.mesh import make_mesh, replicated
+from dnabert2_jax.settings import OptimizerSettings
 from dnabert2_jax.training.checkpoints import Checkpoints
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.state import initial_state
-from dnabert2_jax.settings import OptimizerSettings
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def test_a_state_may_be_overwritten_once_it_is_being_saved(tmp_path, state):
         jax.block_until_ready(spoil(state))
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         like = jax.tree.map(jnp.asarray, expected)
-        for old, new in zip(jax.tree.leaves(expected), jax.tree.leaves(checkpoints.load(1, like)), strict=True):
+        for old, new in zip(
+            jax.tree.leaves(expected), jax.tree.leaves(checkpoints.load(1, like)), strict=True
+        ):
             np.testing.assert_array_equal(new, old)
 
 

@@ -2,15 +2,21 @@
 
 import json
 import signal
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from flax import nnx
 
+from dnabert2_jax.cli.main import main
 from dnabert2_jax.data.labelled import LABELLED_SPLITS, load_labelled, write_labelled
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.inference.pretrained import from_pretrained
+from dnabert2_jax.inference.pretrained import Pretrained, from_pretrained
+from dnabert2_jax.model.folder import ModelDescription
+from dnabert2_jax.model.parameters import split
 from dnabert2_jax.settings import FinetuneSettings, FinetuneTrainingSettings, OptimizerSettings
+from dnabert2_jax.tokenizer.tokenizer import Tokenizer
 from dnabert2_jax.training import finetune as finetune_module
 from dnabert2_jax.training.finetune import finetune
 
@@ -18,8 +24,28 @@ SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 _SIZES = dict(zip(LABELLED_SPLITS, (128, 48, 48), strict=True))
 
 
+def save_model(folder, architecture, tokenizer, **changes):
+    description = ModelDescription(msgspec.structs.replace(architecture, **changes))
+    _, parameters = split(description.build(nnx.Rngs(7)))
+    Pretrained(description, parameters, Tokenizer.load(tokenizer)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small_model(tiny_architecture, tiny_tokenizer, tmp_path_factory):
+    """One layer, which compiles fast."""
+    folder = tmp_path_factory.mktemp("small_model")
+    return save_model(folder, tiny_architecture, tiny_tokenizer, num_hidden_layers=1)
+
+
 def settings_for(problem, learning_rate=3e-3, **training):
-    chosen = {"epochs": 8, "batch_size": 16, "evaluate_every": 16, "log_every": 4, "max_length": 64} | training
+    chosen: dict[str, Any] = {
+        "epochs": 8,
+        "batch_size": 16,
+        "evaluate_every": 16,
+        "log_every": 4,
+        "max_length": 64,
+    } | training
     return FinetuneSettings(
         training=FinetuneTrainingSettings(problem=problem, **chosen),
         optimizer=OptimizerSettings(
@@ -46,7 +72,7 @@ def one_class(rng):
 
 def several_labels(rng):
     present = rng.random(2) < 0.5
-    letters = "TTT" + "AAAAAA" * present[0] + "CCCCCC" * present[1]
+    letters = "TTT" + "AAAAAA" * int(present[0]) + "CCCCCC" * int(present[1])
     return sequence_of(rng, letters), ";".join(np.array(["rich in A", "rich in C"])[present])
 
 
@@ -63,7 +89,9 @@ def which_is_richer(rng):
 
 
 def examples_of(split):
-    return split.sequences if split.seconds is None else list(zip(split.sequences, split.seconds, strict=True))
+    return (
+        split.sequences if split.seconds is None else list(zip(split.sequences, split.seconds, strict=True))
+    )
 
 
 def predicted_loss(model, split):
@@ -89,10 +117,10 @@ def predicted_loss(model, split):
     ids=["one class", "several labels", "regression", "pairs"],
 )
 def test_each_problem_is_learnt_and_what_is_saved_is_what_was_tested(
-    tiny_model, tmp_path, problem, draw, score, at_least
+    small_model, tmp_path, problem, draw, score, at_least
 ):
     folder = write_data(tmp_path / "data", draw)
-    scores = finetune(settings_for(problem), tiny_model, folder, tmp_path / "run")
+    scores = finetune(settings_for(problem), small_model, folder, tmp_path / "run")
     assert scores[score] >= at_least
     assert scores == json.loads((tmp_path / "run" / "test_scores.json").read_text())
     assert scores["examples"] == 48
@@ -115,59 +143,66 @@ def test_each_problem_is_learnt_and_what_is_saved_is_what_was_tested(
     assert written == {"config.toml", "metrics.jsonl", "model", "report.html", "test_scores.json"}
 
 
-def test_the_state_of_the_lowest_dev_loss_is_kept(tiny_model, tmp_path):
-    # Labels that nothing tells: the model learns the training rows by heart and gets worse on dev.
-    folder = write_data(tmp_path / "data", lambda rng: (sequence_of(rng, "ACGT"), int(rng.integers(2))))
-    finetune(settings_for(SINGLE, epochs=12), tiny_model, folder, tmp_path / "run")
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def learn_by_heart(small_model, tmp_path_factory):
+    """Gives a data set whose labels nothing tells, and a function that fine-tunes on it and gives the run."""
+    folder = tmp_path_factory.mktemp("by_heart")
+    data = write_data(folder / "data", lambda rng: (sequence_of(rng, "ACGT"), int(rng.integers(2))))
+
+    def run(name):
+        finetune(settings_for(SINGLE, epochs=12), small_model, data, folder / name)
+        return folder / name
+
+    return data, run
+
+
+def test_the_state_of_the_lowest_dev_loss_is_kept_and_the_same_seed_gives_it_again(learn_by_heart):
+    data, finetune_to = learn_by_heart
+    run = finetune_to("one")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if row["kind"] == "evaluation"]
     assert losses[-1] > 1.2 * min(losses)
-    model = from_pretrained(tmp_path / "run" / "model")
-    assert predicted_loss(model, load_labelled(folder).dev) == pytest.approx(min(losses), rel=1e-4)
+    model = from_pretrained(run / "model")
+    assert predicted_loss(model, load_labelled(data).dev) == pytest.approx(min(losses), rel=1e-4)
+
+    again = finetune_to("two")
+    for name in ("metrics.jsonl", "test_scores.json", "model/model.safetensors"):
+        assert (again / name).read_bytes() == (run / name).read_bytes()
 
 
-def test_the_same_seed_gives_the_same_model(tiny_model, tmp_path):
-    folder = write_data(tmp_path / "data", one_class)
-    settings = settings_for(SINGLE, epochs=1)
-    for run in ("one", "two"):
-        finetune(settings, tiny_model, folder, tmp_path / run)
-    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
-    other = msgspec.structs.replace(settings, training=msgspec.structs.replace(settings.training, seed=1))
-    finetune(other, tiny_model, folder, tmp_path / "three")
-    assert weights_of(tmp_path / "three") != weights_of(tmp_path / "one")
-
-
-def weights_of(run):
-    return (run / "model" / "model.safetensors").read_bytes()
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(small_model, tmp_path, capsys):
     folder = write_data(tmp_path / "data", lambda rng: (sequence_of(rng, "ACGT"), rng.normal() * 1e30))
-    with pytest.raises(UserError, match=r"^step 4: loss or gradient is not finite; lower optimizer"):
-        finetune(settings_for("regression"), tiny_model, folder, tmp_path / "run")
+    command = ["finetune", "--model", small_model, "--data", folder, "--output", tmp_path / "run"]
+    settings = ["--training.problem", "regression", "--training.log_every", "4"]
+    assert main([*map(str, command), *settings]) == 2
+    *_, complaint = capsys.readouterr().err.splitlines()
+    assert "step 4: loss or gradient is not finite; lower optimizer.learning_rate" in complaint
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_an_interrupted_run_leaves_nothing(tiny_model, tmp_path, monkeypatch):
+def test_the_command_tells_the_scores(monkeypatch, capsys):
+    scores = {"loss": 0.25, "pearson_correlation": 0.5, "examples": 1200}
+    monkeypatch.setattr(finetune_module, "finetune", lambda *_: scores)
+    assert main(["finetune", "--model", "m", "--data", "d", "--output", "run"]) == 0
+    assert capsys.readouterr().out == (
+        "run: on the 1,200 test examples: loss 0.2500, pearson correlation 0.5000\n"
+    )
+
+
+def test_an_interrupted_run_leaves_nothing(small_model, tmp_path, monkeypatch):
     folder = write_data(tmp_path / "data", one_class)
 
     def interrupt(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(finetune_module, "write_finetuning_report", interrupt)
+    monkeypatch.setattr(finetune_module, "append_row", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        finetune(settings_for(SINGLE, epochs=1), tiny_model, folder, tmp_path / "run")
+        finetune(settings_for(SINGLE, epochs=1), small_model, folder, tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_pairs_need_a_second_token_type(tiny_model, tmp_path):
-    model = tmp_path / "model"
-    one_type = from_pretrained(tiny_model)
-    one_type.save_pretrained(model)
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config | {"type_vocab_size": 1}))
-    state = one_type.parameters["encoder.embeddings.token_type"]
-    assert state.shape[0] == 2
+def test_pairs_need_a_second_token_type(tiny_architecture, tiny_tokenizer, tmp_path):
+    save_model(tmp_path / "model", tiny_architecture, tiny_tokenizer, type_vocab_size=1)
     folder = write_data(tmp_path / "data", which_is_richer)
-    with pytest.raises(UserError):
-        finetune(settings_for(SINGLE), model, folder, tmp_path / "run")
+    with pytest.raises(UserError, match="has no token type for the second sequence"):
+        finetune(settings_for(SINGLE), tmp_path / "model", folder, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Tokenised examples: pairs are cut as the Hugging Face library cuts them; batches hold every example once."""
+"""Tokenised examples: pairs are cut as by the Hugging Face library; batches hold every example once."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,9 @@ def test_single_sequences_have_no_token_types(tokenizer, tmp_path):
         ("regression", [0.5, -1]),
     ],
 )
-def test_an_epoch_has_every_example_once_and_the_last_batch_is_filled_up(tokenizer, tmp_path, problem, labels):
+def test_an_epoch_has_every_example_once_and_the_last_batch_is_filled_up(
+    tokenizer, tmp_path, problem, labels
+):
     rows = [("ACGT"[i % 4] * (i + 1), labels[i % 2]) for i in range(11)]
     write_labelled(tmp_path, dict.fromkeys(LABELLED_SPLITS, rows))
     train, *_ = encode_splits(load_labelled(tmp_path, problem), tokenizer, max_length=64)

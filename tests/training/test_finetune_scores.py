@@ -27,15 +27,14 @@ def test_several_labels_as_in_scikit_learn(table):
     labels, predictions = table
     scores = multi_label_scores(labels, predictions)
     np.testing.assert_array_equal(
-        label_confusions(labels, predictions), [_confusion(*c) for c in zip(labels.T, predictions.T, strict=True)]
+        label_confusions(labels, predictions),
+        [_confusion(*c) for c in zip(labels.T, predictions.T, strict=True)],
     )
     assert scores["exact_match"] == pytest.approx((labels == predictions).all(axis=1).mean(), abs=1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, where a label is constant
         correlations = [metrics.matthews_corrcoef(*c) for c in zip(labels.T, predictions.T, strict=True)]
-        f1 = [
-            metrics.f1_score(*c) for c in zip(labels.T, predictions.T, strict=True) if np.any(c)
-        ]
+        f1 = [metrics.f1_score(*c) for c in zip(labels.T, predictions.T, strict=True) if np.any(c)]
     assert scores["matthews_correlation"] == pytest.approx(np.mean(correlations), abs=1e-12)
     assert scores["macro_f1"] == pytest.approx(np.mean(f1) if f1 else 0, abs=1e-12)
 
@@ -45,7 +44,9 @@ def test_macro_f1_of_several_labels_as_in_scikit_learn():
     labels, predictions = rng.random((2, 200, 7)) < 0.3
     expected = metrics.f1_score(labels, predictions, average="macro")
     assert multi_label_scores(labels, predictions)["macro_f1"] == pytest.approx(expected, abs=1e-12)
-    assert multi_label_scores(labels, predictions)["exact_match"] == metrics.accuracy_score(labels, predictions)
+    assert multi_label_scores(labels, predictions)["exact_match"] == metrics.accuracy_score(
+        labels, predictions
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -62,8 +63,8 @@ def test_regression_as_in_scipy_and_scikit_learn(pair):
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
         assert scores["pearson_correlation"] == scores["spearman_correlation"] == 0
     else:
-        assert scores["pearson_correlation"] == pytest.approx(stats.pearsonr(*exact).statistic, abs=1e-12)
-        assert scores["spearman_correlation"] == pytest.approx(stats.spearmanr(*exact).statistic, abs=1e-12)
+        assert scores["pearson_correlation"] == pytest.approx(stats.pearsonr(*exact)[0], abs=1e-12)
+        assert scores["spearman_correlation"] == pytest.approx(stats.spearmanr(*exact)[0], abs=1e-12)
 
 
 def test_values_far_from_zero_keep_their_correlation():

@@ -1,6 +1,7 @@
 """The losses of the three problems against closed forms in float64, and what of a batch reaches the model."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -17,6 +18,12 @@ from dnabert2_jax.training.state import new_state
 MULTI = "multi_label_classification"
 
 
+def losses_of(logits, labels, problem):
+    """The losses, computed in the type that the arguments have."""
+    with jax.enable_x64(True):
+        return np.asarray(example_losses(jnp.asarray(logits), jnp.asarray(labels), problem))
+
+
 @pytest.fixture
 def logits():
     return np.random.default_rng(0).normal(scale=3, size=(20, 4))
@@ -25,8 +32,7 @@ def logits():
 def test_cross_entropy(logits):
     labels = np.arange(20, dtype=np.int32) % 4
     odds = np.exp(logits)
-    with jax.enable_x64(True):
-        losses = np.asarray(example_losses(logits, labels, "single_label_classification"))
+    losses = losses_of(logits, labels, "single_label_classification")
     expected = metrics.log_loss(labels, odds / odds.sum(axis=1, keepdims=True))
     assert losses.shape == (20,)
     assert losses.mean() == pytest.approx(expected, rel=1e-12)
@@ -36,22 +42,20 @@ def test_binary_cross_entropy_is_averaged_over_labels(logits):
     labels = (np.random.default_rng(1).random((20, 4)) < 0.5).astype(np.float64)
     p = 1 / (1 + np.exp(-logits))
     expected = -(labels * np.log(p) + (1 - labels) * np.log(1 - p))
-    with jax.enable_x64(True):
-        losses = np.asarray(example_losses(logits, labels, MULTI))
+    losses = losses_of(logits, labels, MULTI)
     np.testing.assert_allclose(losses, expected.mean(axis=1), rtol=1e-12)
 
 
 def test_squared_error(logits):
     labels = np.linspace(-2, 2, 20)
-    with jax.enable_x64(True):
-        losses = np.asarray(example_losses(logits[:, :1], labels, "regression"))
+    losses = losses_of(logits[:, :1], labels, "regression")
     np.testing.assert_allclose(losses, (logits[:, 0] - labels) ** 2, rtol=1e-12)
 
 
 def test_far_logits_keep_a_finite_loss():
     far = np.array([[1e4, -1e4]], np.float32)
-    assert np.asarray(example_losses(far, np.array([[0.0, 1.0]], np.float32), MULTI)) == pytest.approx(1e4)
-    assert np.asarray(example_losses(far, np.array([1]), "single_label_classification")) == pytest.approx(2e4)
+    assert losses_of(far, np.array([[0, 1]], np.float32), MULTI) == pytest.approx(1e4)
+    assert losses_of(far, np.array([1], np.int32), "single_label_classification") == pytest.approx(2e4)
 
 
 @pytest.fixture

@@ -6,8 +6,14 @@ import pytest
 
 from dnabert2_jax.config import load_settings
 from dnabert2_jax.data.corpus_build import build_corpus
+from dnabert2_jax.errors import UserError
 from dnabert2_jax.inference.pretrained import from_pretrained
-from dnabert2_jax.settings import FinetuneSettings, FinetuneTrainingSettings, OptimizerSettings, PretrainSettings
+from dnabert2_jax.settings import (
+    FinetuneSettings,
+    FinetuneTrainingSettings,
+    OptimizerSettings,
+    PretrainSettings,
+)
 from dnabert2_jax.training.finetune import finetune
 from dnabert2_jax.training.pretrain import pretrain
 from dnabert2_jax.training.run_log import read_rows
@@ -16,7 +22,7 @@ from dnabert2_jax.training.scores import classification_scores, confusion_matrix
 
 @pytest.fixture(scope="module")
 def learnt(tiny_tokenizer, tiny_config, tmp_path_factory):
-    """A finished run on a text of one phrase over and over, in which each token follows from its neighbours."""
+    """A finished run on one phrase over and over, in which each token follows from its neighbours."""
     folder = tmp_path_factory.mktemp("learnt")
     phrase = "".join(np.random.default_rng(0).choice(list("ACGT"), 31))
     (folder / "phrase.fa").write_text(f">phrase\n{phrase * 1200}\n")
@@ -53,7 +59,16 @@ def test_the_model_that_a_run_leaves_is_the_one_it_measured(learnt):
     model = from_pretrained(run.model)
     assert model.description.architecture == settings.model
     assert sorted(path.name for path in run.path.iterdir()) == sorted(
-        [".lock", "checkpoints", "config.toml", "metrics.jsonl", "model", "report.html", "run.json", "tensorboard"]
+        [
+            ".lock",
+            "checkpoints",
+            "config.toml",
+            "metrics.jsonl",
+            "model",
+            "report.html",
+            "run.json",
+            "tensorboard",
+        ]
     )
 
 
@@ -74,6 +89,17 @@ def test_a_run_that_was_killed_while_it_wrote_its_model_writes_it_again(learnt):
     assert (run.model / "model.safetensors").read_bytes() == weights
     assert run.metrics.read_bytes() == metrics
     assert run.report.is_file()
+
+
+def test_a_run_that_diverges_stops_and_names_the_step(tiny_corpus, tiny_config, tmp_path):
+    words = ["--model.num_hidden_layers=1", "--training.steps=8", "--optimizer.warmup_steps=0"]
+    words += ["--training.log_every=1", "--optimizer.learning_rate=1e30"]
+    settings = load_settings(PretrainSettings, str(tiny_config), words)
+    # The first step is taken from a good state; the second sees numbers whose squares overflow.
+    with pytest.raises(UserError, match=r"run: step 2: loss or gradient is not finite"):
+        pretrain(settings, tiny_corpus, tmp_path / "run")
+    assert [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")] == [1]
+    assert not (tmp_path / "run" / "model").exists()
 
 
 @pytest.fixture(scope="module")

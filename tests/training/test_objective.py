@@ -1,5 +1,7 @@
 """Which tokens are hidden, and the likelihood of the hidden ones against a float64 computation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnabert2_jax.model.architecture import Architecture
-from dnabert2_jax.model.folder import ModelDescription
-from dnabert2_jax.model.parameters import merge, split
+from dnabert2_jax.model.heads import MaskedLanguageModel
+from dnabert2_jax.model.parameters import abstract, merge, split
 from dnabert2_jax.model.released import from_released
 from dnabert2_jax.tokenizer.vocabulary import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID
 from dnabert2_jax.training.objective import MaskedWindows, Masking, mask_tokens, masked_log_likelihood
@@ -27,10 +29,14 @@ def windows_of(lengths, length: int, seed: int = 0) -> np.ndarray:
     return ids
 
 
-def hide(ids: np.ndarray, masking: Masking = Masking(), *, key: int = 0) -> MaskedWindows:
-    """Windows with hidden tokens, as NumPy arrays."""
-    windows = mask_tokens(jax.random.key(key), jnp.asarray(ids), masking, VOCAB)
-    return MaskedWindows(*map(np.asarray, windows))
+PUBLISHED = Masking()
+compiled_mask_tokens = jax.jit(mask_tokens, static_argnums=(2, 3))
+
+
+def hide(ids: np.ndarray, masking: Masking = PUBLISHED, *, key: int = 0) -> Any:
+    """MaskedWindows of NumPy arrays."""
+    windows = compiled_mask_tokens(jax.random.key(key), jnp.asarray(ids), masking, VOCAB)
+    return jax.tree.map(np.asarray, windows)
 
 
 @settings(max_examples=40, deadline=None)
@@ -61,7 +67,7 @@ def test_masking_hides_the_right_number_of_ordinary_tokens_and_nothing_else(data
     assert set(np.unique(windows.weights)) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("masking", [Masking(), Masking(0.15, 0.5, 0.3), Masking(0.15, 0.0, 1.0)])
+@pytest.mark.parametrize("masking", [PUBLISHED, Masking(0.15, 0.5, 0.3), Masking(0.15, 0.0, 1.0)])
 def test_hidden_tokens_are_shown_in_the_asked_shares(masking):
     ids = windows_of([510] * 400, 512)
     windows = hide(ids, masking)
@@ -82,7 +88,7 @@ def test_hidden_tokens_are_shown_in_the_asked_shares(masking):
 
 
 def test_the_published_shares_are_80_10_10():
-    assert Masking() == (0.15, 0.8, 0.1)
+    assert PUBLISHED == (0.15, 0.8, 0.1)
 
 
 def test_every_place_is_hidden_equally_often():
@@ -107,7 +113,7 @@ def test_masks_are_a_pure_function_of_the_key_and_differ_between_rows():
 
 def test_the_same_positions_are_hidden_when_all_are_masked():
     ids = windows_of([100, 7, 0], 128)
-    mixed, masked = hide(ids), hide(ids, Masking().all_masked())
+    mixed, masked = hide(ids), hide(ids, PUBLISHED.all_masked())
     np.testing.assert_array_equal(mixed.positions, masked.positions)
     np.testing.assert_array_equal(mixed.targets, masked.targets)
     np.testing.assert_array_equal(mixed.weights, masked.weights)
@@ -115,7 +121,7 @@ def test_the_same_positions_are_hidden_when_all_are_masked():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_likelihood_is_that_of_all_logits_in_float64(tiny_architecture, dtype):
-    graph, parameters = split(ModelDescription(tiny_architecture).build(nnx.Rngs(0)))
+    graph, parameters = split(MaskedLanguageModel(tiny_architecture, rngs=nnx.Rngs(0)))
     ids = windows_of([38, 20, 5, 0], 40)
     mask = (ids != PAD_ID).astype(np.int32)
     windows = hide(ids, Masking(0.3))
@@ -134,7 +140,9 @@ def test_likelihood_is_that_of_all_logits_in_float64(tiny_architecture, dtype):
     for row, place in np.ndindex(*nats.shape):
         if windows.weights[row, place]:
             at, target = windows.positions[row, place], windows.targets[row, place]
-            assert nats[row, place] == pytest.approx(-log_odds[row, at, target], abs=1e-12 if dtype == "float64" else 1e-5)
+            assert nats[row, place] == pytest.approx(
+                -log_odds[row, at, target], abs=1e-12 if dtype == "float64" else 1e-5
+            )
             assert hits[row, place] == (logits[row, at].argmax() == target)
         else:
             assert nats[row, place] == hits[row, place] == 0
@@ -144,16 +152,19 @@ def test_likelihood_is_that_of_all_logits_in_float64(tiny_architecture, dtype):
 def test_loss_of_the_released_code(shared, case):
     arrays = dict(np.load(shared / "golden" / "golden_tiny.npz"))
     architecture = Architecture(vocab_size=64, hidden_size=96, num_hidden_layers=2, intermediate_size=192)
-    graph, shapes = ModelDescription(architecture).abstract()
+    graph, shapes = abstract(lambda: MaskedLanguageModel(architecture, rngs=nnx.Rngs(0)))
     state = {key.removeprefix("param/"): array for key, array in arrays.items() if key.startswith("param/")}
     parameters, _, _ = from_released(state, shapes, "golden_tiny.npz")
     ids, labels, mask = (
-        arrays[f"{case}/{name}"].astype(np.int32) for name in ("mlm_input_ids", "mlm_labels", "attention_mask")
+        arrays[f"{case}/{name}"].astype(np.int32)
+        for name in ("mlm_input_ids", "mlm_labels", "attention_mask")
     )
     most = (labels >= 0).sum(axis=1).max()
     positions = np.argsort(labels < 0, axis=1, kind="stable")[:, :most].astype(np.int32)
     targets = np.take_along_axis(labels, positions, axis=1)
     weights = (targets >= 0).astype(np.float32)
     windows = MaskedWindows(*map(jnp.asarray, (ids, positions, np.maximum(targets, 0), weights)))
-    nats, _ = jax.jit(lambda p: masked_log_likelihood(merge(graph, p), windows, mask, dtype=jnp.dtype("float32")))(parameters)
+    nats, _ = jax.jit(
+        lambda p: masked_log_likelihood(merge(graph, p), windows, mask, dtype=jnp.dtype("float32"))
+    )(parameters)
     assert float(nats.sum() / weights.sum()) == pytest.approx(float(arrays[f"{case}/mlm_loss"]), abs=1e-5)

@@ -59,7 +59,9 @@ def test_resume(start_run, tmp_path):
     expected = outcome(undisturbed)
     assert steps_of(expected, "train") == [*range(7, 300, 7), 300]
     assert steps_of(expected, "evaluation") == [70, 140, 210, 280, 300]
-    assert outcome(disturbed) == expected, f"stopped at step {stopped_at}, killed {delay} s after a checkpoint"
+    assert outcome(disturbed) == expected, (
+        f"stopped at step {stopped_at}, killed {delay} s after a checkpoint"
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> None:

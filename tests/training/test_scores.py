@@ -27,7 +27,9 @@ def test_scores_are_those_of_scikit_learn(data):
             confusion, metrics.confusion_matrix(labels, predictions, labels=range(classes))
         )
         assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predictions), abs=1e-12)
-        assert scores["macro_f1"] == pytest.approx(metrics.f1_score(labels, predictions, average="macro"), abs=1e-12)
+        assert scores["macro_f1"] == pytest.approx(
+            metrics.f1_score(labels, predictions, average="macro"), abs=1e-12
+        )
         assert scores["matthews_correlation"] == pytest.approx(
             metrics.matthews_corrcoef(labels, predictions), abs=1e-12
         )

@@ -1,8 +1,9 @@
 # pyright: reportMissingImports=false
 """A DNABERT-2 encoder and its training loop in plain PyTorch, float64: the peer of test_against_torch.py.
 
-Run by an interpreter that has PyTorch: `python torch_reference.py INPUT.npz OUTPUT.npz`. It shares no code with the
-package. INPUT holds the weights under released keys, the batches with their masks, and the optimizer's numbers.
+Run by an interpreter that has PyTorch: `python torch_reference.py INPUT.npz OUTPUT.npz`. It shares no code
+with the package. INPUT holds the weights under released keys, the batches with their masks, and the
+optimizer's numbers.
 """
 
 import math

@@ -1,0 +1,179 @@
+"""How close building a corpus comes to bare tokenisation, and what memory it takes.
+
+    python benchmarks/corpus_build.py --fasta ../shared/genomes/*.gz --tokenizer TOKENIZER \\
+        --output benchmarks/results/corpus_build.json
+
+Three figures. The build against SentencePiece alone, on the same strands in the same pieces with the same
+threads on the same cores, in turns in one run: the one reads, hashes, cuts, tokenises, writes and hashes all
+files, for the other the pieces lie in memory. Resident memory of builds of 5 to 150 Mb, each in a process
+of its own, sampled all along. And reading alone, on one core.
+"""
+
+import argparse
+import gzip
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import sentencepiece
+from machine import describe_machine
+
+from dnabert2_jax.data.corpus_build import build_corpus
+from dnabert2_jax.genome.fasta import acgt_stretches, read_chunks, write_fasta
+from dnabert2_jax.genome.sequence import reverse_complement
+from dnabert2_jax.tokenizer.released import sentencepiece_model
+from dnabert2_jax.tokenizer.tokenizer import GENOME_PIECE_BASES, Tokenizer
+
+SIZES = (5_000_000, 15_000_000, 50_000_000, 150_000_000)
+SAMPLE_SECONDS = 0.05
+
+
+def main() -> None:
+    """Measures and writes the result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fasta", nargs="+", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    fresh = multiprocessing.get_context("spawn")
+
+    result: dict = {"files": [path.name for path in arguments.fasta], "speed": []}
+    for threads in arguments.threads:
+        with fresh.Pool(1) as pool:
+            row = pool.apply(compare, (arguments.fasta, arguments.tokenizer, threads, arguments.rounds))
+        result["speed"].append(row)
+        print(json.dumps(row), flush=True)
+    result["memory"] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for bases in SIZES:
+            genome = Path(folder) / f"{bases}.fa.gz"
+            write_first_bases(arguments.fasta, bases, genome)
+            with fresh.Pool(1) as pool:
+                row = pool.apply(measure_memory, (genome, arguments.tokenizer))
+            result["memory"].append({"bases": bases, **row})
+            print(json.dumps(result["memory"][-1]), flush=True)
+    result["reading"] = read_alone(arguments.fasta, arguments.rounds)
+    print(json.dumps(result["reading"]))
+    if arguments.output:
+        result["machine"] = describe_machine("numpy", "sentencepiece", "array_record", "isal")
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def compare(files: list[Path], tokenizer_folder: Path, threads: int, rounds: int) -> dict:
+    """Medians of bases per second, of the bare encoder and of a build, and of the ratio of the two."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model(tokenizer.tokens))
+    pieces = [
+        strand[start : start + GENOME_PIECE_BASES].tobytes()
+        for path in files
+        for stretch in acgt_stretches(read_chunks(path), length=36_000, minimum=50)
+        for strand in (stretch.bases, reverse_complement(stretch.bases))
+        for start in range(0, len(strand), GENOME_PIECE_BASES)
+    ]
+    bases = sum(map(len, pieces)) // 2
+    bare, build = [], []
+    for _ in range(rounds):
+        bare.append(seconds(lambda: processor.encode(pieces, out_type="numpy", num_threads=threads)))
+        build.append(seconds(lambda: build_once(files, tokenizer_folder, threads)))
+    ratios = [alone / whole for alone, whole in zip(bare, build, strict=True)]
+    return {
+        "threads": threads,
+        "bases": bases,
+        "bare_bases_per_second": round(bases / statistics.median(bare)),
+        "build_bases_per_second": round(bases / statistics.median(build)),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+    }
+
+
+def build_once(files: list[Path], tokenizer_folder: Path, workers: int) -> None:
+    """Builds a corpus and throws it away."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = [(path.name.split(".")[0], path) for path in files]
+        build_corpus(inputs, tokenizer_folder, Path(folder) / "corpus", workers=workers)
+
+
+def measure_memory(genome: Path, tokenizer_folder: Path) -> dict:
+    """Resident memory in MB before a build, and the median and the highest during its second half."""
+    before = resident_megabytes()
+    samples: list[float] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            samples.append(resident_megabytes())
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    build_once([genome], tokenizer_folder, 2)
+    done.set()
+    sampler.join()
+    late = samples[len(samples) // 2 :]
+    return {
+        "before_mb": round(before),
+        "median_mb": round(statistics.median(late)),
+        "highest_mb": round(max(samples)),
+    }
+
+
+def resident_megabytes() -> float:
+    """What this process holds in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def write_first_bases(files: list[Path], bases: int, target: Path) -> None:
+    """Writes the first so many bases of the files, which are taken again where they do not suffice."""
+    contigs, room, number = [], bases, 0
+    while room:
+        for path in files:
+            for chunk in read_chunks(path):
+                size = min(room, chunk.bases.size)
+                if size:
+                    contigs.append((f"c{number}", chunk.bases[:size], chunk.soft_mask[:size]))
+                room, number = room - size, number + 1
+    write_fasta(target, contigs)
+
+
+def read_alone(files: list[Path], rounds: int) -> dict:
+    """Medians of bases per second of reading and cutting, and of Python's own gzip on the same files."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    bases = sum(chunk.bases.size for path in files for chunk in read_chunks(path))
+
+    def every(read: Callable[[Path], object]) -> float:
+        def once() -> None:
+            for path in files:
+                read(path)
+
+        return bases / statistics.median(seconds(once) for _ in range(rounds))
+
+    return {
+        "bases": bases,
+        "read_bases_per_second": round(every(lambda path: sum(1 for _ in read_chunks(path)))),
+        "read_and_cut_bases_per_second": round(
+            every(lambda path: sum(1 for _ in acgt_stretches(read_chunks(path), length=36_000, minimum=50)))
+        ),
+        "python_gzip_bases_per_second": round(every(lambda path: len(gzip.open(path).read()))),
+    }
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Files and folders that appear whole or not at all, and the lock on a folder."""
+
+import hashlib
+import os
+import stat
+
+import pytest
+
+from dnabert2_jax.errors import UserError
+from dnabert2_jax.files import atomic_file, atomic_folder, folder_lock, refuse_existing, sha256_file
+
+
+class Accident(Exception):
+    pass
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "deep" / "down" / "file.txt"
+    with atomic_file(path, "w") as file:
+        file.write("ACGT é")
+        assert not path.exists()
+    assert path.read_bytes() == "ACGT é".encode()
+    assert [other.name for other in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_an_accident_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write_half() -> None:
+        with atomic_file(path) as file:
+            file.write(b"new")
+            raise Accident
+
+    with pytest.raises(Accident):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert [other.name for other in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    with atomic_file(tmp_path / "atomic") as file:
+        file.write(b"")
+    assert stat.S_IMODE((tmp_path / "atomic").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_file_is_not_written_over_a_folder_or_below_a_file(tmp_path):
+    with pytest.raises(UserError, match="is a folder"), atomic_file(tmp_path):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), atomic_file(tmp_path / "file" / "below"):
+        pass
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    target = tmp_path / "deep" / "folder"
+    with atomic_folder(target) as folder:
+        (folder / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "a").read_text() == "1"
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+
+
+def test_an_accident_leaves_no_folder(tmp_path):
+    def fill_half() -> None:
+        with atomic_folder(tmp_path / "folder") as folder:
+            (folder / "a").write_text("1")
+            raise Accident
+
+    with pytest.raises(Accident):
+        fill_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_accident_leaves_the_folder_that_was_to_give_way(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    with pytest.raises(Accident), atomic_folder(tmp_path / "folder", replace=True):
+        raise Accident
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old"]
+
+
+def test_a_folder_gives_way_where_it_shall(tmp_path):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(UserError, match="exists already"), atomic_folder(target):
+        pass
+    with atomic_folder(target, replace=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_file_never_gives_way_to_a_folder(tmp_path, replace):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UserError, match="file: "), atomic_folder(tmp_path / "file", replace=replace):
+        pass
+    assert (tmp_path / "file").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "empty").mkdir()
+    refuse_existing(tmp_path / "empty")
+    refuse_existing(tmp_path / "none")
+    with atomic_folder(tmp_path / "empty") as folder:
+        (folder / "a").touch()
+    with pytest.raises(UserError, match="exists already"):
+        refuse_existing(tmp_path / "empty")
+
+
+def test_checksum(tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "file").write_bytes(data)
+    assert sha256_file(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_one_run_at_a_time(tmp_path):
+    with (
+        folder_lock(tmp_path),
+        pytest.raises(UserError, match="another run is writing here"),
+        folder_lock(tmp_path),
+    ):
+        pass
+    with folder_lock(tmp_path):
+        pass
+
+
+@pytest.mark.multiprocess
+def test_the_lock_of_a_dead_process_is_free(tmp_path, start_python):
+    code = (
+        "import sys, time; from dnabert2_jax.files import folder_lock\n"
+        "with folder_lock(sys.argv[1]): print('locked', flush=True); time.sleep(60)"
+    )
+    process = start_python(code, tmp_path)
+    assert process.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match="another run"), folder_lock(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    with folder_lock(tmp_path):
+        pass
