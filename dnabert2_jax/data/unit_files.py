@@ -61,7 +61,7 @@ class UnitFolder:
         try:
             files = msgspec.json.decode((folder / _UNIT_FILE).read_bytes(), type=UnitFiles)
             unigram_counts = np.load(folder / _UNIGRAM_FILE, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise UserError(f"{folder}: is damaged ({error}); remove it and build again") from error
         for shard in files.shards.values():
             if not (self._shards / shard.file).is_file():

@@ -1,4 +1,4 @@
-"""A model on disk: config.json and model.safetensors, in the released layout."""
+"""A model on disk in the released layout: config.json with model.safetensors, or with pytorch_model.bin."""
 
 import json
 from dataclasses import dataclass
@@ -22,10 +22,12 @@ from dnabert2_jax.model.released import (
     problem_from_config,
     to_released,
 )
+from dnabert2_jax.model.torch_file import read_torch_file
 from dnabert2_jax.problem import Problem
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+TORCH_FILE = "pytorch_model.bin"
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,19 @@ def read_description(folder: str | Path) -> ModelDescription:
 
 
 def read_weights(folder: str | Path) -> dict[str, np.ndarray]:
-    """Reads every array of model.safetensors, under its released key.
+    """Reads every array of model.safetensors, or of pytorch_model.bin where that is all there is.
+
+    Returns:
+      Arrays under their released keys.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: there is neither file, or it is damaged.
     """
     path = Path(folder) / WEIGHTS_FILE
     if not path.is_file():
-        raise UserError(f"{folder}: holds no {WEIGHTS_FILE}")
+        if (Path(folder) / TORCH_FILE).is_file():
+            return read_torch_file(Path(folder) / TORCH_FILE)
+        raise UserError(f"{folder}: holds neither {WEIGHTS_FILE} nor {TORCH_FILE}")
     try:
         with safe_open(path, framework="numpy") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -225,19 +225,25 @@ def pieces_from_sentencepiece(data: bytes) -> tuple[str, ...]:
     return pieces
 
 
+SPECIAL_OPTIONS: dict[str, Any] = {
+    "unk_id": UNK_ID,
+    "bos_id": CLS_ID,
+    "eos_id": SEP_ID,
+    "pad_id": PAD_ID,
+    "unk_piece": SPECIAL_TOKENS[UNK_ID],
+    "bos_piece": SPECIAL_TOKENS[CLS_ID],
+    "eos_piece": SPECIAL_TOKENS[SEP_ID],
+    "pad_piece": SPECIAL_TOKENS[PAD_ID],
+}
+"""How SentencePiece is told of the special tokens; [MASK] is a control symbol besides."""
+
+
 def sentencepiece_model(pieces: tuple[str, ...]) -> bytes:
     """A SentencePiece BPE model (score = -id) that gives the ids of the released tokenizer on ACGT text."""
     trainer = _proto.TrainerSpec(
         model_type=_proto.TrainerSpec.BPE,
         vocab_size=len(pieces),
-        unk_id=UNK_ID,
-        bos_id=CLS_ID,
-        eos_id=SEP_ID,
-        pad_id=PAD_ID,
-        unk_piece=SPECIAL_TOKENS[UNK_ID],
-        bos_piece=SPECIAL_TOKENS[CLS_ID],
-        eos_piece=SPECIAL_TOKENS[SEP_ID],
-        pad_piece=SPECIAL_TOKENS[PAD_ID],
+        **SPECIAL_OPTIONS,
     )
     normalizer = _proto.NormalizerSpec(
         name="identity",

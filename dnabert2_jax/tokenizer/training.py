@@ -17,18 +17,14 @@ import sentencepiece
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.fasta import StretchCounts, acgt_stretches, read_chunks
 from dnabert2_jax.genome.sequence import reverse_complement
-from dnabert2_jax.tokenizer.released import all_pieces_from_sentencepiece
+from dnabert2_jax.tokenizer.released import SPECIAL_OPTIONS, all_pieces_from_sentencepiece
 from dnabert2_jax.tokenizer.tokenizer import Tokenizer
 from dnabert2_jax.tokenizer.vocabulary import (
-    CLS_ID,
     FIRST_MERGE_ID,
     LARGEST_VOCABULARY,
     LETTERS,
     MASK_ID,
-    PAD_ID,
-    SEP_ID,
     SPECIAL_TOKENS,
-    UNK_ID,
 )
 
 LINE_BASES = 10_000  # SentencePiece aborts above 65,535
@@ -211,14 +207,7 @@ def _learn(lines: list[str], vocab_size: int) -> tuple[str, ...]:
         split_by_number=False,
         max_sentencepiece_length=LONGEST_LEARNT_PIECE,
         max_sentence_length=LINE_BASES,
-        unk_id=UNK_ID,
-        bos_id=CLS_ID,
-        eos_id=SEP_ID,
-        pad_id=PAD_ID,
-        unk_piece=SPECIAL_TOKENS[UNK_ID],
-        bos_piece=SPECIAL_TOKENS[CLS_ID],
-        eos_piece=SPECIAL_TOKENS[SEP_ID],
-        pad_piece=SPECIAL_TOKENS[PAD_ID],
+        **SPECIAL_OPTIONS,
         control_symbols=[SPECIAL_TOKENS[MASK_ID]],
         minloglevel=2,
     )

@@ -65,3 +65,11 @@ def test_permutations_look_random():
 def test_indices_outside_are_refused():
     with pytest.raises(ValueError, match=r"\[0, 10\)"):
         permute([3, 10], 10, 1)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=6), st.integers(0, 2**40))
+def test_sizes_may_differ_between_indices(sizes, key):
+    index = np.concatenate([np.arange(size) for size in sizes])
+    together = permute(index, np.repeat(sizes, sizes), key)
+    apart = np.concatenate([permute(np.arange(size), size, key) for size in sizes])
+    np.testing.assert_array_equal(together, apart)

@@ -76,7 +76,7 @@ def test_a_folder_without_a_usable_configuration(tmp_path, content, complaint):
 def test_no_folder(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such model folder"):
         read_description(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
+    with pytest.raises(UserError, match=r"holds neither model\.safetensors nor"):
         read_weights(tmp_path)
 
 
