@@ -48,6 +48,8 @@ def load_settings[S: Settings](kind: type[S], source: str, overrides: Sequence[s
             raise UserError(f"{path}: {section} stands outside of a section such as [training]")
         for key, value in content.items():
             values[section][key] = _convert(value, f"{section}.{key}", kind, str(path), strict=True)
+        if section not in values:
+            raise UserError(f"{path}: there is no section [{section}]; the sections are {', '.join(values)}")
     for name, text in _pair_overrides(kind, overrides):
         section, key = name.split(".")
         values[section][key] = _convert(text, name, kind, _COMMAND_LINE, strict=False)

@@ -14,6 +14,7 @@ from typing import IO, Any
 from dnabert2_jax.errors import UserError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
 
 @contextmanager
@@ -45,8 +46,7 @@ def atomic_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
       UserError: `path` is a folder, or cannot be written; the disk is full.
     """
     target = Path(path)
-    if target.is_dir():
-        raise UserError(f"{target}: is a folder; name a file to write")
+    _refuse_folder(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
@@ -77,7 +77,8 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
         never does.
 
     Raises:
-      UserError: `path` is there already and `replace` is false, or it cannot be written; the disk is full.
+      UserError: `path` is there already, or another process made it meanwhile, and `replace` is false; it
+        cannot be written; the disk is full.
     """
     target = Path(path)
     if not replace or target.is_file():
@@ -91,6 +92,9 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
         temporary.chmod(0o777 & ~_umask())
         with room_to_write(target):
             yield temporary
+        if not replace:
+            put_in_place(temporary, target)
+            return
         # The old folder is moved aside and removed last, so that at no instant both are gone.
         former = temporary.with_suffix(".former")
         if target.is_dir():
@@ -103,10 +107,41 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
 
 def refuse_existing(path: Path) -> None:
     """Raises UserError where writing a new folder at `path` would overwrite something."""
-    if path.is_dir() and not any(path.iterdir()):
+    # No folder can be renamed onto a link, wherever it leads.
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         return
-    if path.exists():
-        raise UserError(f"{path}: exists already; remove it or name another output folder")
+    if os.path.lexists(path):
+        raise _exists(path)
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """Renames `folder` to its neighbour `target`, in one step that never overwrites anything.
+
+    Raises:
+      UserError: at `target` there is something other than an empty folder; `folder` stays where it was.
+    """
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in _OCCUPIED:
+            raise
+        raise _exists(target) from error
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Makes sure that `atomic_file` can write at `path`, and leaves nothing behind.
+
+    Raises:
+      UserError: `path` is a folder, or nothing can be made where it shall lie.
+    """
+    target = Path(path)
+    _refuse_folder(target)
+    nearest = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -134,15 +169,27 @@ def folder_lock(folder: str | os.PathLike, *, shared: bool = False) -> Iterator[
       shared: whether other processes may hold it at the same time, if they share too.
 
     Raises:
-      UserError: another process holds it.
+      UserError: another process holds it, or it cannot be written.
     """
-    path = Path(folder) / ".lock"
-    with open(path, "a") as file:
+    try:
+        file = open(Path(folder) / ".lock", "a")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another run is writing here; wait for it or stop it") from None
         yield
+
+
+def _refuse_folder(target: Path) -> None:
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder; name a file to write")
+
+
+def _exists(path: Path) -> UserError:
+    return UserError(f"{path}: exists already; remove it or name another output folder")
 
 
 def _umask() -> int:

@@ -88,6 +88,14 @@ class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         float, Meta(ge=0, description="largest global norm of a gradient; 0 turns it off")
     ] = 0.0
 
+    def check_steps(self, steps: int, source: str) -> None:
+        """Raises UserError, naming `source`, where warm-up and decay do not fit into so many steps."""
+        if self.warmup_steps + self.decay_steps > steps:
+            raise UserError(
+                f"{source}: optimizer.warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} "
+                f"exceed the {steps} steps of training"
+            )
+
 
 class MeshSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[mesh]: how devices share the work."""
@@ -109,11 +117,7 @@ class PretrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     def check(self, source: str) -> None:
         """Raises UserError, naming `source`, where settings contradict each other."""
         check_architecture(self.model, f"{source}: [model]")
-        if self.optimizer.warmup_steps + self.optimizer.decay_steps > self.training.steps:
-            raise UserError(
-                f"{source}: optimizer.warmup_steps {self.optimizer.warmup_steps} and decay_steps "
-                f"{self.optimizer.decay_steps} exceed training.steps {self.training.steps}"
-            )
+        self.optimizer.check_steps(self.training.steps, source)
         if self.training.mask_share + self.training.random_share > 1:
             raise UserError(f"{source}: training.mask_share and training.random_share add up to more than 1")
 

@@ -93,11 +93,11 @@ def test_what_a_file_must_not_say(toml, text, complaint):
         (["--steps", "3"], "there is no setting steps"),
         (["training.steps", "3"], "'training.steps' is not a setting"),
         (["--training.steps"], "--training.steps needs a value"),
-        (["--training.steps", "x"], "--training.steps x"),
-        (["--training.steps", "-3"], "--training.steps -3"),
-        (["--training.steps="], "--training.steps"),
-        (["--optimizer.learning_rate", "nan"], "--optimizer.learning_rate nan"),
-        (["--training.compute_dtype", "half"], "--training.compute_dtype half"),
+        (["--training.steps", "x"], "training.steps is 'x'"),
+        (["--training.steps", "-3"], "training.steps is '-3'"),
+        (["--training.steps="], "training.steps is ''"),
+        (["--optimizer.learning_rate", "nan"], "optimizer.learning_rate is"),
+        (["--training.compute_dtype", "half"], "choose float32, bfloat16"),
     ],
 )
 def test_what_the_command_line_must_not_say(toml, words, complaint):

@@ -1,7 +1,8 @@
 """What the commands' parsers share: one-line errors, and settings such as `--training.steps 100`."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from dnabert2_jax.errors import UserError
@@ -21,6 +22,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError in the place of printing the usage."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts settings, such as `--training.steps 100` or `--training.steps=100`, from all other words."""
+    plain: list[str] = []
+    settings: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, _ = word.partition("=")
+        if name.startswith("--") and "." in name:
+            settings += [word] if equals else [word, *islice(remaining, 1)]
+        else:
+            plain.append(word)
+    return plain, settings
 
 
 def positive(text: str) -> int:

@@ -1,6 +1,6 @@
 """`dnabert2 finetune`: a model that predicts labels or numbers, from a model and labelled sequences."""
 
-from dnabert2_jax.cli.arguments import Parser
+from dnabert2_jax.cli.arguments import Parser, split_settings
 from dnabert2_jax.config import describe_settings, load_settings, packaged_configs
 from dnabert2_jax.settings import FinetuneSettings
 
@@ -29,7 +29,8 @@ def main(words: list[str]) -> None:
         default="paper",
         help="a TOML file, or the name of a packaged configuration (default paper)",
     )
-    arguments, overrides = parser.parse_known_args(words)
+    plain, overrides = split_settings(words)
+    arguments = parser.parse_args(plain)
     settings = load_settings(FinetuneSettings, arguments.config, overrides)
 
     from dnabert2_jax.training.finetune import finetune

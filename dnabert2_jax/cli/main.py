@@ -5,10 +5,12 @@
 
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 from dnabert2_jax import __version__
@@ -48,8 +50,8 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"dnabert2: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("dnabert2: interrupted; what was done is kept", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"dnabert2: interrupted{''.join(f'; {part}' for part in interruption.args)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has left; nothing more can be written, not even at exit.
@@ -74,10 +76,24 @@ def _dispatch(words: list[str]) -> int:
     # Orbax and JAX tell of their own progress, which is noise beside ours.
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("jax").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _terminable():
         warnings.showwarning = _show_warning(warnings.showwarning)
         import_module(f"dnabert2_jax.cli.{words[0]}").main(words[1:])
     return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Ends a command on SIGTERM as on Ctrl-C, so that it clears up behind itself."""
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_warning(otherwise: Callable[..., None]) -> Callable[..., None]:

@@ -5,7 +5,8 @@ from dnabert2_jax.cli.arguments import Parser, add_inference_arguments, load_and
 _EXAMPLE = """example:
   dnabert2 predict --model classifier/model --input sequences.csv --output probabilities.csv
 
-A column holds the probability of one class; of a model that was fine-tuned by regression it is `value`."""
+A column holds the probability of one class; of a model that was fine-tuned by regression it is `value`.
+Of .parquet and .csv the first column is `name`, the sequence's; that of a class called `name` is `name_`."""
 
 
 def main(words: list[str]) -> None:

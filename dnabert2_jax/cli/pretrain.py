@@ -1,6 +1,6 @@
 """`dnabert2 pretrain`: starts a run, or resumes it."""
 
-from dnabert2_jax.cli.arguments import Parser
+from dnabert2_jax.cli.arguments import Parser, split_settings
 from dnabert2_jax.config import describe_settings, load_settings, packaged_configs
 from dnabert2_jax.settings import PretrainSettings
 
@@ -21,7 +21,8 @@ def main(words: list[str]) -> None:
     )
     parser.add_argument("--corpus", required=True, metavar="DIR", help="made by dnabert2 corpus build")
     parser.add_argument("--output", required=True, metavar="RUN", help="the run folder")
-    arguments, overrides = parser.parse_known_args(words)
+    plain, overrides = split_settings(words)
+    arguments = parser.parse_args(plain)
     settings = load_settings(PretrainSettings, arguments.config, overrides)
 
     from dnabert2_jax.training.pretrain import pretrain

@@ -15,6 +15,7 @@ from pathlib import Path
 from dnabert2_jax.cli import corpus, embed, finetune, pretrain, tokenizer
 from dnabert2_jax.cli.arguments import Parser, positive
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.files import folder_lock
 
 _EXAMPLE = """examples:
   dnabert2 quickstart                                     on simulated genomes
@@ -47,37 +48,81 @@ def main(words: list[str]) -> None:
     arguments = parser.parse_args(words)
 
     output = Path(arguments.output)
-    diary = _Diary(output)
+    species = None if arguments.fasta is None else _checked_genomes(arguments.fasta, output)
+    _require_room(output)
+    with folder_lock(output):
+        _clear(output)
+        _run(output, species, arguments.steps)
+
+
+def _run(output: Path, species: list[tuple[str, str]] | None, steps: int) -> None:
+    diary = _Diary()
     labelled = output / "sequences"
-    fasta = arguments.fasta
-    if fasta is None:
-        fasta = _simulate(diary, labelled)
-    else:
-        _draw(diary, corpus.species_names(fasta), labelled)
+    fasta = _simulate(diary, labelled) if species is None else _draw(diary, species, labelled)
+    model, classifier = output / "pretraining" / "model", output / "classifier"
     diary.run(
         "Learn a vocabulary",
-        f"tokenizer train --fasta {shlex.join(fasta)} --vocab-size 256 --output {output}/tokenizer",
+        ["tokenizer", "train", "--fasta", *fasta, "--vocab-size", "256", "--output", output / "tokenizer"],
     )
     diary.run(
         "Tokenise the genomes",
-        f"corpus build --fasta {shlex.join(fasta)} --tokenizer {output}/tokenizer --output {output}/corpus",
+        [
+            "corpus",
+            "build",
+            "--fasta",
+            *fasta,
+            "--tokenizer",
+            output / "tokenizer",
+            "--output",
+            output / "corpus",
+        ],
     )
     diary.run(
         "Pre-train a language model",
-        f"pretrain tiny --corpus {output}/corpus --output {output}/pretraining "
-        f"--training.steps {arguments.steps} --training.evaluate_every {max(1, arguments.steps // 6)} "
-        f"--optimizer.warmup_steps {arguments.steps // 10}",
+        [
+            "pretrain",
+            "tiny",
+            "--corpus",
+            output / "corpus",
+            "--output",
+            output / "pretraining",
+            "--training.steps",
+            steps,
+            "--training.evaluate_every",
+            max(1, steps // 6),
+            "--optimizer.warmup_steps",
+            steps // 10,
+        ],
         report="pretraining/report.html",
     )
     diary.run(
         "Fine-tune it to classify sequences",
-        f"finetune --model {output}/pretraining/model --data {labelled} --output {output}/classifier "
-        "--optimizer.learning_rate 5e-4 --training.evaluate_every 50",
+        [
+            "finetune",
+            "--model",
+            model,
+            "--data",
+            labelled,
+            "--output",
+            classifier,
+            "--optimizer.learning_rate",
+            "5e-4",
+            "--training.evaluate_every",
+            "50",
+        ],
         report="classifier/report.html",
     )
     diary.run(
         "Embed the test sequences",
-        f"embed --model {output}/classifier/model --input {labelled}/test.csv --output {output}/vectors.npz",
+        [
+            "embed",
+            "--model",
+            classifier / "model",
+            "--input",
+            labelled / "test.csv",
+            "--output",
+            output / "vectors.npz",
+        ],
     )
     next_steps = [
         (
@@ -85,11 +130,12 @@ def main(words: list[str]) -> None:
             "an hour on a CPU, for a model worth using; its corpus needs a tokenizer of 512 tokens",
         ),
         (
-            f"dnabert2 finetune --model {output}/pretraining/model --data YOUR_FOLDER --output RUN",
+            f"dnabert2 finetune --model {shlex.quote(str(model))} --data YOUR_FOLDER --output RUN",
             "your own labels: train.csv, dev.csv and test.csv with the columns sequence and label",
         ),
         (
-            f"dnabert2 predict --model {output}/classifier/model --input YOURS.fa --output classes.csv",
+            f"dnabert2 predict --model {shlex.quote(str(classifier / 'model'))} --input YOURS.fa "
+            "--output classes.csv",
             "the classifier on sequences of your own",
         ),
     ]
@@ -99,21 +145,46 @@ def main(words: list[str]) -> None:
         print(f"  {command}\n      {meaning}")
 
 
+def _checked_genomes(files: list[str], output: Path) -> list[tuple[str, str]]:
+    """Species and file of each genome; refuses what could not be read, or would be removed."""
+    from dnabert2_jax.genome.fasta import read_chunks
+
+    species = corpus.species_names(files)
+    for file in files:
+        if Path(file).resolve().is_relative_to(output.resolve()):
+            raise UserError(f"{file}: lies in the output folder, which a quickstart clears; name another")
+        next(iter(read_chunks(file)), None)
+    return species
+
+
+def _require_room(output: Path) -> None:
+    """Makes the output folder, or makes sure that it is one that a quickstart made."""
+    if output.is_dir() and any(output.iterdir()) and not (output / _MARK).exists():
+        raise UserError(f"{output}: exists and is no former quickstart; name another output folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / _MARK).touch()
+    except OSError as error:
+        raise UserError(f"{output}: cannot be made the output folder: {error.strerror}") from error
+
+
+def _clear(output: Path) -> None:
+    """Removes what a former quickstart made, and nothing else."""
+    for name in ("genomes", "sequences", "tokenizer", "corpus", "pretraining", "classifier"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    for name in ("vectors.npz", "report.html"):
+        (output / name).unlink(missing_ok=True)
+
+
 class _Diary:
     """Runs steps, tells of them, and remembers them for the report."""
 
-    def __init__(self, output: Path):
-        if output.exists() and any(output.iterdir()) and not (output / _MARK).exists():
-            raise UserError(f"{output}: exists and is no former quickstart; name another output folder")
-        if output.exists():
-            shutil.rmtree(output)
-        output.mkdir(parents=True)
-        (output / _MARK).touch()
+    def __init__(self):
         self.steps: list[dict] = []
 
-    def run(self, title: str, command: str, report: str | None = None) -> None:
+    def run(self, title: str, command: list, report: str | None = None) -> None:
         """Runs a command of ours; what it prints is the step's summary."""
-        words = shlex.split(command)
+        words = [str(word) for word in command]
 
         def call() -> str:
             printed = io.StringIO()
@@ -121,7 +192,7 @@ class _Diary:
                 _COMMANDS[words[0]](words[1:])
             return printed.getvalue().strip()
 
-        self.note(title, f"dnabert2 {command}", call)
+        self.note(title, f"dnabert2 {shlex.join(words)}", call)
         if report is not None:
             self.steps[-1]["link"] = report
 
@@ -148,7 +219,7 @@ def _simulate(diary: _Diary, labelled: Path) -> list[str]:
     return files
 
 
-def _draw(diary: _Diary, species: list[tuple[str, str]], labelled: Path) -> None:
+def _draw(diary: _Diary, species: list[tuple[str, str]], labelled: Path) -> list[str]:
     from dnabert2_jax.data.demonstration import write_genome_windows
 
     def call() -> str:
@@ -156,6 +227,7 @@ def _draw(diary: _Diary, species: list[tuple[str, str]], labelled: Path) -> None
         return f"{labelled}: sequences with their species as label, apart by region"
 
     diary.note("Draw labelled sequences", "(windows of 300 bases of each genome)", call)
+    return [file for _, file in species]
 
 
 def _write_report(output: Path, diary: _Diary, next_steps: list[tuple[str, str]]) -> None:

@@ -37,7 +37,14 @@ from dnabert2_jax.data.layout import (
 from dnabert2_jax.data.tokenise import tokenise
 from dnabert2_jax.data.unit_files import UnitFolder
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.files import atomic_file, folder_lock, refuse_existing, room_to_write, sync_folder
+from dnabert2_jax.files import (
+    atomic_file,
+    folder_lock,
+    put_in_place,
+    refuse_existing,
+    room_to_write,
+    sync_folder,
+)
 from dnabert2_jax.genome.fasta import Chunk, Stretch, StretchCounts
 from dnabert2_jax.tokenizer.loading import load_tokenizer
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
@@ -89,8 +96,8 @@ def build_corpus(
       The metadata, as written.
 
     Raises:
-      UserError: a file or setting is wrong, no text is left for a split, the disk is full, or OUTPUT.partial
-        is of another build.
+      UserError: a file or setting is wrong, `output` exists, no text is left for a split, the disk is full,
+        or OUTPUT.partial is of another build.
     """
     with _building(inputs, tokenizer_folder, output, options) as build:
         build.do_units(set(range(build.plan.number_of_units)), workers, progress)
@@ -148,6 +155,7 @@ def _building(
     _check_tokenizer(tokenizer, tokenizer_folder, settings.minimum_bases)
     plan = make_plan(as_inputs(inputs), tokenizer.sha256, settings)
     partial = output.with_name(output.name + ".partial")
+    is_new = not partial.exists()
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -155,10 +163,11 @@ def _building(
     with folder_lock(partial, shared=shared), room_to_write(partial):
         units = UnitFolder(partial / "units", partial / "corpus")
         try:
+            refuse_existing(output)  # again: another process may have built it while this one planned
             _claim(partial, plan)
             yield _Build(plan, tokenizer, partial, units)
         finally:
-            if not shared and partial.exists() and not units.done():
+            if is_new and not shared and partial.exists() and not units.done():
                 shutil.rmtree(partial)
 
 
@@ -261,7 +270,7 @@ class _Build:
         )
         write_metadata(folder, metadata)
         sync_folder(folder)
-        folder.replace(output)
+        put_in_place(folder, output)
         shutil.rmtree(self.partial)
         return metadata
 

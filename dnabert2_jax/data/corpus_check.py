@@ -1,13 +1,14 @@
 """Whether a corpus folder still is what was built: a folder in, a list of sentences about problems out."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from dnabert2_jax.data.corpus import Corpus
 from dnabert2_jax.data.holdout import RegionMap
-from dnabert2_jax.data.layout import SPLITS
+from dnabert2_jax.data.layout import SPLITS, SpeciesCounts
 from dnabert2_jax.data.records import STRANDS, CorpusRecord
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import sha256_file
@@ -17,8 +18,9 @@ def verify_corpus(folder: str | Path) -> list[str]:
     """Reads every byte and every record of a corpus and compares them with its metadata and indices.
 
     Checks the shards' checksums and record counts, that ids are in range and the tokens as long as the bases
-    they stand for, that indices and counts agree with the records, that strands come in pairs, that
-    validation records lie inside their regions and training records outside of all, and the tokenizer.
+    they stand for, that indices and counts agree with the records, that each species' bases add up, that
+    strands come in pairs, that validation records lie inside their regions and training records outside of
+    all, and the tokenizer.
 
     Args:
       folder: the corpus.
@@ -42,14 +44,16 @@ def verify_corpus(folder: str | Path) -> list[str]:
     regions = RegionMap(corpus.metadata.validation_regions)
     names = [counts.species for counts in corpus.metadata.species]
     unigram_counts = np.zeros_like(corpus.species_unigram_counts)
-    tokens_of_species: Counter[tuple[str, str]] = Counter()
+    tokens: Counter[tuple[str, str]] = Counter()
+    bases: Counter[tuple[str, str, str]] = Counter()
     for split in SPLITS:
         for number, record in enumerate(corpus.records(split)):
             trouble = _trouble(corpus, names, split, number, record, token_lengths, regions)
             if trouble:
                 problems.append(f"{folder}: {split} record {number}: {trouble}")
                 continue
-            tokens_of_species[split, record.species] += record.tokens.size
+            tokens[record.species, split] += record.tokens.size
+            bases[record.species, split, record.strand] += record.bases
             if split == "train":
                 unigram_counts[names.index(record.species)] += np.bincount(
                     record.tokens, minlength=corpus.metadata.vocab_size
@@ -59,14 +63,30 @@ def verify_corpus(folder: str | Path) -> list[str]:
     if not np.array_equal(unigram_counts, corpus.species_unigram_counts):
         problems.append(f"{folder}: the unigram counts are not those of the training records")
     for counts in corpus.metadata.species:
-        listed = {"train": counts.train_tokens, "validation": counts.validation_tokens}
-        problems += [
-            f"{folder}: {counts.species} has {tokens_of_species[split, counts.species]} {split} tokens,"
-            f" and the metadata says {listed[split]}"
-            for split in SPLITS
-            if tokens_of_species[split, counts.species] != listed[split]
-        ]
+        wrong = _wrong_counts(counts, tokens, bases)
+        problems += [f"{folder}: {counts.species} has {sentence}" for sentence in wrong]
     return problems
+
+
+def _wrong_counts(
+    counts: SpeciesCounts, tokens: Counter[tuple[str, str]], bases: Counter[tuple[str, str, str]]
+) -> Iterator[str]:
+    listed = {
+        "train": (counts.train_tokens, counts.train_bases),
+        "validation": (counts.validation_tokens, counts.validation_bases),
+    }
+    for split, (listed_tokens, listed_bases) in listed.items():
+        found = tokens[counts.species, split]
+        if found != listed_tokens:
+            yield f"{found} {split} tokens, and the metadata says {listed_tokens}"
+        for strand in STRANDS:
+            found = bases[counts.species, split, strand]
+            if found != listed_bases:
+                yield f"{found} {split} bases of strand {strand}, and the metadata says {listed_bases}"
+    kept = counts.train_bases + counts.validation_bases
+    dropped = counts.dropped_short + counts.dropped_other + counts.dropped_regions + counts.dropped_cap
+    if kept + dropped != counts.bases:
+        yield f"{counts.bases} bases by the metadata, and {kept} kept and {dropped} dropped by it"
 
 
 def _damaged_shards(corpus: Corpus, split: str) -> list[str]:

@@ -5,6 +5,7 @@ The builder writes these, the reader reads them; nobody else needs to know a fil
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ Holdout = Literal["region", "chromosome", "species"]
 InputKind = Literal["fasta", "text"]
 
 
-class BuildSettings(msgspec.Struct, frozen=True, kw_only=True):
+class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a corpus is made of its inputs.
 
     Attributes:
@@ -57,7 +58,7 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True):
     unit_bases: int = 1 << 28
 
 
-class InputFile(msgspec.Struct, frozen=True, kw_only=True):
+class InputFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file the corpus was built from; `file` is its name without folders, BED files are by SHA-256."""
 
     species: str
@@ -68,7 +69,7 @@ class InputFile(msgspec.Struct, frozen=True, kw_only=True):
     drop_bed: str | None = None
 
 
-class SpeciesCounts(msgspec.Struct, kw_only=True):
+class SpeciesCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One species: what was asked for, and what became of its bases.
 
     Bases are counted on the forward strand; tokens are of both strands. `bases` = `train_bases` +
@@ -94,7 +95,7 @@ class SpeciesCounts(msgspec.Struct, kw_only=True):
     validation_tokens: int = 0
 
 
-class Shard(msgspec.Struct, frozen=True, kw_only=True):
+class Shard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One ArrayRecord file of a split."""
 
     file: str
@@ -103,7 +104,7 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
-class ValidationRegion(msgspec.Struct, frozen=True, kw_only=True):
+class ValidationRegion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A held-out interval [start, end) of a contig, 0-based; its place in the list is the region's id."""
 
     species: str
@@ -112,7 +113,7 @@ class ValidationRegion(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
-class CorpusMetadata(msgspec.Struct, frozen=True, kw_only=True):
+class CorpusMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about a corpus that fits in a JSON file."""
 
     format: int
@@ -246,5 +247,6 @@ def _read_numpy(path: Path) -> Any:
         return content
     except FileNotFoundError:
         raise UserError(f"{path}: is missing; build the corpus again") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # RuntimeError: flags of the zip file that ask for a password or for what zipfile has not implemented.
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: is damaged ({error}); build the corpus again") from error

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from dnabert2_jax.data.tables import check_sequence, read_table, row_name
+from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.fasta import read_records
 from dnabert2_jax.genome.inputs import Source, open_input, warn_of_rna
 
@@ -27,6 +28,8 @@ def read_sequences(source: Source) -> Iterator[tuple[str, str]]:
       UserError: the file cannot be read, is neither, is damaged, or has a row without a sequence.
     """
     with open_input(source) as file:
+        if not file.peek():
+            raise UserError(f"{file.name}: is empty; give FASTA, or a table with a column 'sequence'")
         beginning = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip(b" \r\n")
         if beginning.startswith(b">"):
             for record in read_records(file):

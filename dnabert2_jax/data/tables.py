@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.inputs import Source, open_input
+from dnabert2_jax.genome.sequence import NUCLEOTIDES
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +74,20 @@ def row_name(row: Row, number: int) -> str:
 
 
 def check_sequence(path: str | os.PathLike, row: Row, column: str) -> None:
-    """Refuses a field that is not made of letters.
+    """Refuses a field that has other letters than the IUPAC nucleotide codes, in either case.
 
     Raises:
-      UserError: names the file and the line.
+      UserError: names the file, the line and the first such letter.
     """
     sequence = row.fields[column]
     if not sequence:
         raise UserError(f"{path}: line {row.line}: the {column} is empty; give one or remove the line")
-    if not (sequence.isascii() and sequence.isalpha()):
+    refused = sequence.lstrip(NUCLEOTIDES)
+    if refused:
         shown = sequence if len(sequence) <= 20 else sequence[:20] + "…"
         raise UserError(
-            f"{path}: line {row.line}: the {column} {shown!r} is no DNA sequence;"
-            " use the letters A, C, G, T and N"
+            f"{path}: line {row.line}: the {column} {shown!r} is no DNA sequence"
+            f" ({refused[0]!r} is no IUPAC nucleotide code); use the letters A, C, G, T and N"
         )
 
 

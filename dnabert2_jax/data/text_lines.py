@@ -13,14 +13,14 @@ import numpy as np
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.fasta import Chunk
 from dnabert2_jax.genome.inputs import open_input, warn_of_rna
-from dnabert2_jax.genome.sequence import ACGT, IUPAC
+from dnabert2_jax.genome.sequence import ACGT, NUCLEOTIDES
 
 CONTIG = "text"
 LINE_ENDS = b"\r\n"
 
 _BLOCK = 1 << 20
 _LONGEST_LINE = 1 << 28
-_LETTERS = (IUPAC + IUPAC.lower()).encode() + LINE_ENDS
+_LETTERS = NUCLEOTIDES.encode() + LINE_ENDS
 _AS_DNA = bytes.maketrans(b"Uu", b"Tt")
 _LOWER_CASE_BIT = 0x20
 _NEW_LINE = ord("\n")

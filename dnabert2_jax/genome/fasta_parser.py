@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.inputs import Source, open_input, quoted, warn_of_rna
-from dnabert2_jax.genome.sequence import IUPAC
+from dnabert2_jax.genome.sequence import NUCLEOTIDES
 
 _BLOCK = 1 << 17
 _LONGEST_HEADER = 1 << 20
 _BLANKS = b" \t\r\n\v\f"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_NUCLEOTIDES = (IUPAC + IUPAC.lower()).encode()
+_LETTERS = NUCLEOTIDES.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _parse(file: str, blocks: Iterator[bytes]) -> Iterator[Header | bytes]:
 
 def _letters(file: str, name: str, line: int, piece: bytes) -> bytes:
     letters = piece.replace(b"\n", b"")
-    others = letters.translate(None, _NUCLEOTIDES)
+    others = letters.translate(None, _LETTERS)
     if others:
         letters = letters.translate(None, _BLANKS)
         refused = others.translate(None, _BLANKS)

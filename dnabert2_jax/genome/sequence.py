@@ -10,6 +10,9 @@ import numpy as np
 IUPAC = "ACGTURYSWKMBDHVN"
 """The nucleotide codes of IUPAC-IUB 1984, and U for RNA."""
 
+NUCLEOTIDES = IUPAC + IUPAC.lower()
+"""The letters that a sequence may have."""
+
 _PAIRS = str.maketrans("ACGTURYSWKMBDHVNacgturyswkmbdhvn", "TGCAAYRSWMKVHDBNtgcaayrswmkvhdbn")
 
 

@@ -7,10 +7,12 @@ for each, in the order that they came.
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+import jax
 import numpy as np
 
+from dnabert2_jax.errors import UserError
+from dnabert2_jax.tokenizer.rows import EncodedBatch, EncodedRow, pad_rows
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
-from dnabert2_jax.tokenizer.vocabulary import PAD_ID
 
 type Example = str | tuple[str, str]
 """A sequence, or a pair of sequences that are read as one input."""
@@ -20,6 +22,9 @@ type Compute = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 # Examples that are sorted by length together. It bounds memory, and the padding that sorting saves.
 _BLOCK = 2048
+
+# Attention scores of a batch, B·S², in one head: 32 sequences of 724 tokens. In float32 and 12 heads 0.8 GB.
+_SCORES = 1 << 24
 
 
 def map_sequences(
@@ -32,25 +37,43 @@ def map_sequences(
     """Applies `compute` to every sequence or pair.
 
     Args:
-      compute: works row by row. It sees few different S, so that it is compiled for each but once.
+      compute: works row by row. It sees few different S, and for each S one B, so that it is compiled for
+        each but once.
       tokenizer: of the model.
       sequences: any number, read as they are needed.
-      batch_size: B.
+      batch_size: the largest B; of long sequences fewer are computed at once.
 
     Yields:
       The result of each, in order.
+
+    Raises:
+      UserError: `batch_size` is below 1, or a batch needs more memory than there is.
     """
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
     iterator = iter(sequences)
     while block := list(islice(iterator, _BLOCK)):
         encoded = [_encode(tokenizer, example) for example in block]
-        by_length = sorted(range(len(block)), key=lambda index: len(encoded[index][0]))
+        lengths = [len(ids) for ids, _ in encoded]
+        remaining = sorted(range(len(block)), key=lengths.__getitem__)
         results: list[np.ndarray] = [np.empty(0)] * len(block)
-        for first in range(0, len(block), batch_size):
-            chosen = by_length[first : first + batch_size]
-            batch = _pad([encoded[index] for index in chosen], batch_size)
-            for index, row in zip(chosen, compute(*batch), strict=False):
+        # From the longest down, so that the longest of a batch, which sets its shape, is known first.
+        while remaining:
+            length = bucket_length(lengths[remaining[-1]])
+            rows = rows_at_once(length, batch_size)
+            chosen = remaining[-rows:]
+            del remaining[-rows:]
+            batch = pad_rows([encoded[index] for index in chosen], (rows, length))
+            # Rows beyond the sequences hold one attended [PAD], so that no mean divides by nothing.
+            batch.attention_mask[len(chosen) :, 0] = 1
+            for index, row in zip(chosen, _computed(compute, batch, batch_size), strict=False):
                 results[index] = row
         yield from results
+
+
+def rows_at_once(length: int, batch_size: int) -> int:
+    """How many rows of this padded length are computed together: their attention scores are bounded."""
+    return max(1, min(batch_size, _SCORES // length**2))
 
 
 def bucket_length(tokens: int) -> int:
@@ -61,25 +84,21 @@ def bucket_length(tokens: int) -> int:
     return length
 
 
-def _encode(tokenizer: SequenceTokenizer, example: Example) -> tuple[np.ndarray, np.ndarray | None]:
+def _encode(tokenizer: SequenceTokenizer, example: Example) -> EncodedRow:
     if isinstance(example, str):
         return tokenizer.encode(example), None
     return tokenizer.encode_pair(*example)
 
 
-def _pad(
-    encoded: list[tuple[np.ndarray, np.ndarray | None]], batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    # Rows beyond the sequences hold one attended [PAD], so that no mean divides by nothing.
-    length = bucket_length(max(len(ids) for ids, _ in encoded))
-    input_ids = np.full((batch_size, length), PAD_ID, np.int32)
-    attention_mask = np.zeros((batch_size, length), np.int32)
-    token_type_ids = np.zeros((batch_size, length), np.int32)
-    attention_mask[len(encoded) :, 0] = 1
-    for row, (ids, types) in enumerate(encoded):
-        input_ids[row, : len(ids)] = ids
-        attention_mask[row, : len(ids)] = 1
-        if types is not None:
-            token_type_ids[row, : len(ids)] = types
-    # Without pairs the types are left out, which saves the encoder their look-up.
-    return input_ids, attention_mask, token_type_ids if token_type_ids.any() else None
+def _computed(compute: Compute, batch: EncodedBatch, batch_size: int) -> np.ndarray:
+    try:
+        return compute(*batch)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        rows, length = batch.input_ids.shape
+        remedy = "lower it" if rows > 1 else "cut the sequences into shorter ones"
+        raise UserError(
+            f"a batch of {rows:,} × {length:,} tokens needs more memory than there is "
+            f"(batch_size is {batch_size}); {remedy}"
+        ) from error

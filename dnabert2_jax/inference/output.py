@@ -6,15 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.files import atomic_file
+from dnabert2_jax.files import atomic_file, check_writable
 
 _ENDINGS = (".parquet", ".npz", ".csv")
 
 
 def check_output(path: str | Path) -> None:
-    """Raises UserError where `path` has none of the endings that `write_rows` knows."""
+    """Finds out, before anything is computed, whether `write_rows` can write at `path`.
+
+    Raises:
+      UserError: `path` has none of the endings that `write_rows` knows, is a folder, or cannot be written.
+    """
     if Path(path).suffix not in _ENDINGS:
         raise UserError(f"{path}: name an output that ends in {', '.join(_ENDINGS)}")
+    check_writable(path)
 
 
 def write_rows(path: str | Path, names: Sequence[str], values: np.ndarray, columns: Sequence[str]) -> None:
@@ -22,10 +27,14 @@ def write_rows(path: str | Path, names: Sequence[str], values: np.ndarray, colum
 
     Args:
       path: `.npz` holds the arrays `name` [n], `values` [n, k] and `columns` [k]; `.parquet` and `.csv`
-        hold a column `name` and one for each of `columns`.
+        hold a column `name` and one for each of `columns`. There, one of these that is called `name` too
+        becomes `name_`, with more underscores where that is taken.
       names: n names.
       values: float32 [n, k].
       columns: k names.
+
+    Raises:
+      UserError: see `check_output`; the disk is full.
     """
     check_output(path)
     suffix = Path(path).suffix
@@ -36,9 +45,16 @@ def write_rows(path: str | Path, names: Sequence[str], values: np.ndarray, colum
         import pyarrow
         from pyarrow import csv, parquet
 
-        by_column = {column: values[:, index] for index, column in enumerate(columns)}
-        table = pyarrow.table({"name": pyarrow.array(names, pyarrow.string()), **by_column})
+        arrays = [pyarrow.array(names, pyarrow.string()), *map(pyarrow.array, values.T)]
+        table = pyarrow.Table.from_arrays(arrays, names=["name", *_beside_name(columns)])
         if suffix == ".parquet":
             parquet.write_table(table, file)
         else:
             csv.write_csv(table, file)
+
+
+def _beside_name(columns: Sequence[str]) -> list[str]:
+    other = "name_"
+    while other in columns:
+        other += "_"
+    return [other if column == "name" else column for column in columns]

@@ -17,9 +17,10 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_folder
 from dnabert2_jax.genome.sequence import reverse_complement as reverse_complement_of
 from dnabert2_jax.inference.engine import Compute, Example, map_sequences
+from dnabert2_jax.inference.inputs import check_inputs
 from dnabert2_jax.model.folder import ModelDescription, read_description, read_weights, write_model
 from dnabert2_jax.model.parameters import Parameters, merge
-from dnabert2_jax.model.released import from_released
+from dnabert2_jax.model.released import from_released, is_layer_beyond
 from dnabert2_jax.tokenizer.loading import load_tokenizer
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
@@ -73,18 +74,24 @@ class Pretrained:
           input_ids: [B, S] token ids.
           attention_mask: [B, S], 1 at real tokens, 0 at padding; None means no padding.
           token_type_ids: [B, S], 0 and 1 for the two sequences of a pair; None means all 0.
+
+        Raises:
+          UserError: an array is not of integers, has another shape, or holds an id that the model lacks.
         """
+        inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
         with self._precision():
-            return self._hidden_states(self.parameters, input_ids, attention_mask, token_type_ids)
+            return self._hidden_states(self.parameters, *inputs)
 
     def mlm_logits(self, input_ids: np.ndarray, attention_mask: np.ndarray | None = None) -> jax.Array:
         """The masked-language-model logits: [B, S, V] in float32 (float64 when loaded so).
 
         Raises:
-          UserError: the model is a classifier and has no such head.
+          UserError: the model is a classifier and has no such head, or the arrays are not as
+            `hidden_states` wants them.
         """
         if self.description.class_names is not None:
             raise UserError("this model was fine-tuned: it has no masked-language-model head")
+        input_ids, attention_mask, _ = check_inputs(self.description.architecture, input_ids, attention_mask)
         with self._precision():
             return self._mlm_logits(self.parameters, input_ids, attention_mask)
 
@@ -101,11 +108,11 @@ class Pretrained:
           sequences: DNA text of any lengths, or pairs `(first, second)` of such.
           pooling: "mean" or "max" over the real tokens, [CLS] and [SEP] included; "cls" is the first
             token's vector, which means little before fine-tuning.
-          batch_size: sequences computed at once; never changes the result beyond rounding.
+          batch_size: most sequences computed at once; never changes the result beyond rounding.
           reverse_complement: average with the vector of the opposite strand.
 
         Raises:
-          UserError: no such pooling, or `sequences` is one string.
+          UserError: no such pooling, `sequences` is one string, `batch_size` is below 1, or memory is short.
         """
         if pooling not in ("mean", "cls", "max"):
             raise UserError(f"pooling is {pooling!r}; choose 'mean', 'cls' or 'max'")
@@ -126,7 +133,8 @@ class Pretrained:
           sequences, batch_size, reverse_complement: as in `embed`.
 
         Raises:
-          UserError: the model was not fine-tuned, or `sequences` is one string.
+          UserError: the model was not fine-tuned, `sequences` is one string, `batch_size` is below 1, or
+            memory is short.
         """
         return self._both_strands(
             self._predictions, sequences, len(self.class_names), batch_size, reverse_complement
@@ -252,6 +260,12 @@ def from_pretrained(source: str | Path, dtype: ComputeType = "float32") -> Pretr
         key for key in unused if not key.startswith(("bert.pooler.", "cls.predictions.", "classifier."))
     ]
     if foreign:
+        layers = description.architecture.num_hidden_layers
+        if any(is_layer_beyond(key, layers) for key in foreign):
+            raise UserError(
+                f"{source}: the weights have more layers than the {layers} of num_hidden_layers in config.json; "
+                "they do not belong together"
+            )
         raise UserError(f"{source}: the weights hold {', '.join(foreign[:3])}, which DNABERT-2 does not have")
     parameter_type = np.float64 if dtype == "float64" else np.float32
     with jax.enable_x64(dtype == "float64"):

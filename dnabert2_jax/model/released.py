@@ -102,6 +102,12 @@ def from_released(
     return found, missing, sorted(unused)
 
 
+def is_layer_beyond(key: str, layers: int) -> bool:
+    """Whether a released state-dict key belongs to a layer that a model with so many layers lacks."""
+    layer = re.match(r"bert\.encoder\.layer\.(\d+)\.", key)
+    return layer is not None and int(layer[1]) >= layers
+
+
 def _transpose_kernel(name: str, array: np.ndarray) -> np.ndarray:
     return array.T if name.endswith(".kernel") else array
 

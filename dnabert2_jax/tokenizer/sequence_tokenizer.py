@@ -1,4 +1,4 @@
-"""What all tokenizers of DNA share: the interface, special tokens, pairs, padded batches, and the folder.
+"""What all tokenizers of DNA share: the interface, special tokens, pairs, batches, and the folder.
 
 A subclass says how a stretch of letters is cut into tokens; all around it is written here once.
 """
@@ -10,14 +10,15 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file
 from dnabert2_jax.tokenizer.released import TOKENIZER_FILES
-from dnabert2_jax.tokenizer.vocabulary import CLS_ID, PAD_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID
+from dnabert2_jax.tokenizer.rows import EncodedBatch, EncodedPair, EncodedRow, cut_row, pad_rows
+from dnabert2_jax.tokenizer.vocabulary import CLS_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID
 
 Case = Literal["upper", "released"]
 
@@ -27,30 +28,6 @@ UNKNOWN_LETTER = "N"
 
 _RUNS = re.compile(f"([ACGT]+)|[^ACGT{WHITE_SPACE}]+")
 _UPPER = str.maketrans("acgt", "ACGT")
-
-
-class EncodedBatch(NamedTuple):
-    """Token ids of several sequences, padded with [PAD] to the longest.
-
-    Attributes:
-      input_ids: int32 [B, S].
-      attention_mask: int32 [B, S], 0 at padding.
-    """
-
-    input_ids: np.ndarray
-    attention_mask: np.ndarray
-
-
-class EncodedPair(NamedTuple):
-    """Token ids of `[CLS] first [SEP] second [SEP]`.
-
-    Attributes:
-      input_ids: int32 [S].
-      token_type_ids: int32 [S], 0 up to the first [SEP], then 1.
-    """
-
-    input_ids: np.ndarray
-    token_type_ids: np.ndarray
 
 
 class SequenceTokenizer(abc.ABC):
@@ -166,20 +143,8 @@ class SequenceTokenizer(abc.ABC):
         Raises:
           UserError: `max_length` leaves no room for [CLS] and [SEP].
         """
-        if max_length is not None and max_length < 2:
-            raise UserError(f"max_length is {max_length}; [CLS] and [SEP] alone need 2")
-        rows = [self.encode(sequence, special_tokens=False) for sequence in sequences]
-        if max_length is not None:
-            rows = [row[: max_length - 2] for row in rows]
-        longest = max((len(row) + 2 for row in rows), default=0)
-        input_ids = np.full((len(rows), longest), PAD_ID, np.int32)
-        attention_mask = np.zeros((len(rows), longest), np.int32)
-        for k, row in enumerate(rows):
-            input_ids[k, 0] = CLS_ID
-            input_ids[k, 1 : len(row) + 1] = row
-            input_ids[k, len(row) + 1] = SEP_ID
-            attention_mask[k, : len(row) + 2] = 1
-        return EncodedBatch(input_ids, attention_mask)
+        rows: list[EncodedRow] = [(self.encode(sequence), None) for sequence in sequences]
+        return pad_rows(rows if max_length is None else [cut_row(row, max_length) for row in rows])
 
     def decode(self, ids: np.ndarray | Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of token ids.

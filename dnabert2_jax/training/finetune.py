@@ -118,6 +118,7 @@ def _train(
         shorter = msgspec.structs.replace(optimizer_settings, warmup_steps=steps // 10)
         print(f"only {steps} steps in all: the warm-up is {shorter.warmup_steps} of them", file=sys.stderr)
         optimizer_settings = shorter
+    optimizer_settings.check_steps(steps, "optimizer")
     optimizer = make_optimizer(optimizer_settings, steps)
     train_step = make_train_step(settings, description, optimizer, mesh)
     parameters = _with_new_head(description, base, training.seed)
@@ -146,7 +147,7 @@ def _train(
 
 def _require_finite(state: TrainState) -> None:
     if int(state.skipped):
-        raise UserError(f"step {int(state.last_skipped)}: loss or gradient is not finite; {_REMEDY}")
+        raise UserError(f"step {int(state.first_skipped)}: loss or gradient is not finite; {_REMEDY}")
 
 
 def _with_new_head(description: ModelDescription, base: Pretrained, seed: int) -> Parameters:

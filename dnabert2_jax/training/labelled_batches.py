@@ -1,13 +1,14 @@
 """Labelled sequences as batches of one shape: text in, padded token ids with labels and weights out."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from dnabert2_jax.data.labelled import LabelledData, LabelledSplit
-from dnabert2_jax.tokenizer.sequence_tokenizer import EncodedPair, SequenceTokenizer
-from dnabert2_jax.tokenizer.vocabulary import CLS_ID, PAD_ID, SEP_ID
+from dnabert2_jax.tokenizer.rows import EncodedRow, cut_row, pad_rows
+from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
 type Batch = dict[str, np.ndarray]
 
@@ -20,12 +21,14 @@ class EncodedExamples:
       input_ids, attention_mask: int32 [N, S].
       token_type_ids: int32 [N, S] for pairs, 1 in the second sequence; else None.
       labels: [N] or [N, C], as in `LabelledSplit`.
+      cut: how many of the N were too long and have lost tokens.
     """
 
     input_ids: np.ndarray
     attention_mask: np.ndarray
     token_type_ids: np.ndarray | None
     labels: np.ndarray
+    cut: int
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,33 +48,33 @@ def encode_splits(
 ) -> tuple[EncodedExamples, EncodedExamples, EncodedExamples]:
     """Tokenises train, dev and test, all to the length S of the longest example, at most `max_length`.
 
-    Of a pair that is too long, the longer sequence loses its right end until both are of one length; then
-    both do.
+    How a sequence or pair that is longer is cut, `cut_row` says.
     """
     splits = (data.train, data.dev, data.test)
-    train, dev, test = (_token_rows(split, tokenizer, max_length) for split in splits)
-    length = max(len(ids) for rows in (train, dev, test) for ids, _ in rows)
-    return (
-        _padded(train, data.train, length),
-        _padded(dev, data.dev, length),
-        _padded(test, data.test, length),
-    )
+    whole = [_token_rows(split, tokenizer) for split in splits]
+    kept = [[cut_row(row, max_length) for row in rows] for rows in whole]
+    length = max(len(ids) for rows in kept for ids, _ in rows)
+
+    def examples(index: int) -> EncodedExamples:
+        batch = pad_rows(kept[index], (len(kept[index]), length))
+        cut = sum(len(ids) > max_length for ids, _ in whole[index])
+        return EncodedExamples(*batch, labels=splits[index].labels, cut=cut)
+
+    return examples(0), examples(1), examples(2)
 
 
-def encode_pair(tokenizer: SequenceTokenizer, first: str, second: str, max_length: int) -> EncodedPair:
-    """`[CLS] first [SEP] second [SEP]`, cut longest first, as the Hugging Face tokenizers cut."""
-    left = tokenizer.encode(first, special_tokens=False)
-    right = tokenizer.encode(second, special_tokens=False)
-    shorter, longer = sorted((len(left), len(right)))
-    room = max_length - 3
-    if shorter + longer > room:
-        longer = max(room - shorter, room - room // 2)
-        shorter = min(shorter, room // 2)
-    # Of two sequences as long as each other, the second keeps the odd token.
-    kept = (longer, shorter) if len(left) > len(right) else (shorter, longer)
-    left, right = left[: kept[0]], right[: kept[1]]
-    types = np.repeat(np.array([0, 1], np.int32), [len(left) + 2, len(right) + 1])
-    return EncodedPair(np.concatenate([[CLS_ID], left, [SEP_ID], right, [SEP_ID]]).astype(np.int32), types)
+def warn_of_cuts(
+    train: EncodedExamples, dev: EncodedExamples, test: EncodedExamples, max_length: int
+) -> None:
+    """Says on stderr, in one line, how many examples were longer than `max_length`; nothing when none was."""
+    named = (("training", train), ("dev", dev), ("test", test))
+    counts = [f"{split.cut:,} of {len(split):,} {name}" for name, split in named if split.cut]
+    if counts:
+        print(
+            f"{', '.join(counts)} sequences were cut to {max_length} tokens; "
+            "raise training.max_length to keep them whole",
+            file=sys.stderr,
+        )
 
 
 def steps_per_epoch(examples: EncodedExamples, batch_size: int) -> int:
@@ -99,29 +102,10 @@ def _batches(examples: EncodedExamples, order: np.ndarray, batch_size: int) -> I
         yield {name: _fill_up(array, batch_size) for name, array in batch.items()}
 
 
-def _token_rows(
-    split: LabelledSplit, tokenizer: SequenceTokenizer, max_length: int
-) -> list[tuple[np.ndarray, np.ndarray | None]]:
+def _token_rows(split: LabelledSplit, tokenizer: SequenceTokenizer) -> list[EncodedRow]:
     if split.seconds is None:
-        batch = tokenizer.encode_batch(split.sequences, max_length=max_length)
-        lengths = batch.attention_mask.sum(axis=1)
-        return [(ids[:length], None) for ids, length in zip(batch.input_ids, lengths, strict=True)]
-    pairs = zip(split.sequences, split.seconds, strict=True)
-    return [encode_pair(tokenizer, first, second, max_length) for first, second in pairs]
-
-
-def _padded(
-    rows: list[tuple[np.ndarray, np.ndarray | None]], split: LabelledSplit, length: int
-) -> EncodedExamples:
-    input_ids = np.full((len(rows), length), PAD_ID, np.int32)
-    attention_mask, token_type_ids = np.zeros((2, len(rows), length), np.int32)
-    for row, (ids, types) in enumerate(rows):
-        input_ids[row, : len(ids)] = ids
-        attention_mask[row, : len(ids)] = 1
-        if types is not None:
-            token_type_ids[row, : len(ids)] = types
-    pairs = split.seconds is not None
-    return EncodedExamples(input_ids, attention_mask, token_type_ids if pairs else None, split.labels)
+        return [(tokenizer.encode(sequence), None) for sequence in split.sequences]
+    return [tokenizer.encode_pair(*pair) for pair in zip(split.sequences, split.seconds, strict=True)]
 
 
 def _fill_up(array: np.ndarray, rows: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from dnabert2_jax.config import write_settings
 from dnabert2_jax.data.corpus import Corpus
 from dnabert2_jax.data.windows import WindowSource, window_batches
 from dnabert2_jax.errors import UserError
@@ -22,6 +23,7 @@ from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import Parameters
 from dnabert2_jax.parallel.mesh import make_mesh, replicated, split_rows
 from dnabert2_jax.settings import PretrainSettings
+from dnabert2_jax.tokenizer.kmers import KmerTokenizer
 from dnabert2_jax.training.checkpoints import Checkpoints
 from dnabert2_jax.training.heldout import make_evaluation
 from dnabert2_jax.training.interruption import catch_interruption
@@ -47,6 +49,12 @@ def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str 
             f"{corpus_folder}: was built with a tokenizer of {tokenizer.vocab_size} tokens, but "
             f"model.vocab_size is {settings.model.vocab_size}; set it so, or build another corpus"
         )
+    if isinstance(tokenizer, KmerTokenizer) and tokenizer.overlapping:
+        # Training would go well, and teach the model to read the answer off the neighbours.
+        raise UserError(
+            f"{corpus_folder}: has overlapping k-mers, whose neighbours spell a hidden token out; "
+            "pre-train on a corpus of BPE or of k-mers that do not overlap"
+        )
     mesh = make_mesh(settings.mesh.data)
     if settings.training.batch_size % mesh.size:
         raise UserError(
@@ -60,7 +68,11 @@ def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str 
     with folder_lock(run.path):
         claim_run_folder(run, settings, corpus.fingerprint)
         with Checkpoints(run.checkpoints, keep=settings.training.keep_checkpoints) as checkpoints:
-            if (checkpoints.latest_step or 0) >= settings.training.steps and run.report.is_file():
+            done, wanted = checkpoints.latest_step or 0, settings.training.steps
+            if done > wanted:
+                raise UserError(f"{run.path}: is at step {done} already, and training.steps is {wanted}")
+            write_settings(settings, run.config)
+            if done == wanted and run.report.is_file():
                 print(f"{run.path}: this run is finished; its model is in {run.model}", file=sys.stderr)
                 return run
             # The report is written last, and so tells that the model is that of the last step.
@@ -101,13 +113,16 @@ def _train(
     progress = tqdm(total=training.steps, initial=first_step, unit="step", disable=None)
     clock = _Clock(first_step, training.batch_size * settings.data.sequence_length)
 
-    def log_step(step: int, metrics: dict[str, jax.Array]) -> None:
-        figures = {name: float(value) for name, value in metrics.items()}
-        if figures["skipped"] > training.skip_nonfinite:
+    def require_finite(metrics: dict[str, jax.Array]) -> None:
+        if metrics["skipped"] > training.skip_nonfinite:
             raise UserError(
-                f"{run.path}: step {figures['last_skipped']:.0f}: loss or gradient is not finite; the last "
-                "checkpoint is kept; start another run with a lower learning_rate or a gradient_clip"
+                f"{run.path}: step {metrics['first_skipped']}: loss or gradient is not finite; what was "
+                "saved before is kept; start another run with a lower learning_rate or a gradient_clip"
             )
+
+    def log_step(step: int, metrics: dict[str, jax.Array]) -> None:
+        require_finite(metrics)
+        figures = {name: float(value) for name, value in metrics.items()}
         log.write({"kind": "train", "step": step, **figures, **clock.lap(step)})
         progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
 
@@ -144,9 +159,10 @@ def _train(
                 unread = None
             figures = log_evaluation(step) if evaluates else None
             if saves:
+                require_finite(metrics)
                 checkpoints.save(step, state, None if figures is None else figures["masked_loss"])
             if interrupted and not done:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(f"{run.path} is saved at step {step}; the same command goes on")
     if training.keep == "best":
         return checkpoints.load(checkpoints.best_step, state).parameters
     return state.parameters

@@ -24,7 +24,7 @@ def make_train_step(
 
     A batch is {"input_ids", "attention_mask"}, int32 [B, S], split over the mesh by rows, and
     {"soft_mask"}, uint8 [B, S], where repeats are weighted. Metrics are scalars: loss (nats per hidden
-    token), accuracy, gradient_norm, learning_rate, and skipped and last_skipped of the state.
+    token), accuracy, gradient_norm, learning_rate, and skipped and first_skipped of the state.
     """
     dtype = jnp.dtype(settings.training.compute_dtype)
     graph, _ = ModelDescription(settings.model).abstract()
@@ -55,7 +55,7 @@ def make_train_step(
             "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step),
             "skipped": new_state.skipped,
-            "last_skipped": new_state.last_skipped,
+            "first_skipped": new_state.first_skipped,
         }
         return new_state, metrics
 

@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def has_steps(self) -> bool:
+        """Whether there is a complete checkpoint; Orbax names it by its step alone."""
+        return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per line."""
         return self.path / "metrics.jsonl"
@@ -63,9 +68,26 @@ class RunFolder:
 def claim_run_folder(run: RunFolder, settings: PretrainSettings, corpus_fingerprint: str) -> None:
     """Starts a run in an empty folder, or makes sure that the run there may go on as asked.
 
+    A run without a checkpoint has nothing to lose, and is started anew with the settings given.
+
     Raises:
       UserError: the folder holds something else, or a run with other settings or another corpus.
     """
+    if run.config.exists() and run.has_steps:
+        started_with = load_settings(PretrainSettings, str(run.config))
+        different = [name for name in differences(started_with, settings) if not _may_change(name)]
+        if different:
+            raise UserError(
+                f"{run.path}: was started with another {', '.join(different)}; a resumed run keeps these, "
+                "so name another output folder"
+            )
+        if not run.identity.is_file():
+            raise UserError(f"{run.path}: lacks {run.identity.name}, so its corpus is not known; start anew")
+        if json.loads(run.identity.read_text())["corpus_fingerprint"] != corpus_fingerprint:
+            raise UserError(
+                f"{run.path}: was started on another corpus; name that one, or another output folder"
+            )
+        return
     if not run.config.exists():
         # A run that was killed while it claimed the folder leaves its identity, or a part of it.
         strangers = [
@@ -75,20 +97,8 @@ def claim_run_folder(run: RunFolder, settings: PretrainSettings, corpus_fingerpr
         ]
         if strangers:
             raise UserError(f"{run.path}: is not a run folder and not empty; name another output folder")
-        with atomic_file(run.identity, "w") as file:
-            json.dump({"corpus_fingerprint": corpus_fingerprint}, file)
-    else:
-        started_with = load_settings(PretrainSettings, str(run.config))
-        different = [name for name in differences(started_with, settings) if not _may_change(name)]
-        if different:
-            raise UserError(
-                f"{run.path}: was started with another {', '.join(different)}; a resumed run keeps these, "
-                "so name another output folder"
-            )
-        if json.loads(run.identity.read_text())["corpus_fingerprint"] != corpus_fingerprint:
-            raise UserError(
-                f"{run.path}: was started on another corpus; name that one, or another output folder"
-            )
+    with atomic_file(run.identity, "w") as file:
+        json.dump({"corpus_fingerprint": corpus_fingerprint}, file)
     # Written last: a folder with a config is a run folder.
     write_settings(settings, run.config)
 

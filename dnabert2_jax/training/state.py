@@ -20,14 +20,14 @@ class TrainState(NamedTuple):
       parameters: by name.
       optimizer: Optax's state.
       skipped: int32 scalar, steps that changed nothing because loss or gradient was not finite.
-      last_skipped: int32 scalar, the last such step, counted from 1; 0 for none.
+      first_skipped: int32 scalar, the first such step, counted from 1; 0 for none.
     """
 
     step: jax.Array
     parameters: Parameters
     optimizer: Any
     skipped: jax.Array
-    last_skipped: jax.Array
+    first_skipped: jax.Array
 
 
 def new_state(parameters: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
@@ -65,5 +65,5 @@ def apply_gradients(
         parameters,
         optimizer_state,
         state.skipped + jnp.where(finite, 0, 1),
-        jnp.where(finite, state.last_skipped, step),
+        jnp.where(finite | (state.skipped > 0), state.first_skipped, step),
     )

@@ -129,7 +129,7 @@ def test_an_interruption_has_its_own_status(monkeypatch, capsys):
 
     monkeypatch.setattr(command_line, "_dispatch", interrupted)
     assert main(["embed"]) == 130
-    assert capsys.readouterr().err == "dnabert2: interrupted; what was done is kept\n"
+    assert capsys.readouterr().err == "dnabert2: interrupted\n"
 
 
 def test_version(capsys):

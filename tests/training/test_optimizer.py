@@ -101,7 +101,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counts(poison):
     step_of = jax.jit(lambda state, gradients: apply_gradients(state, gradients, optimizer))
     before = step_of(step_of(new_state(parameters, optimizer), good), good)
     after = step_of(before, good | {"a.bias": jnp.array([1.0, poison])})
-    assert (int(after.step), int(after.skipped), int(after.last_skipped)) == (3, 1, 3)
+    assert (int(after.step), int(after.skipped), int(after.first_skipped)) == (3, 1, 3)
     for old, new in zip(
         jax.tree.leaves((before.parameters, before.optimizer)),
         jax.tree.leaves((after.parameters, after.optimizer)),
@@ -109,5 +109,5 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counts(poison):
     ):
         np.testing.assert_array_equal(old, new)
     again = step_of(after, good)
-    assert (int(again.step), int(again.skipped), int(again.last_skipped)) == (4, 1, 3)
+    assert (int(again.step), int(again.skipped), int(again.first_skipped)) == (4, 1, 3)
     assert (np.asarray(again.parameters["a.kernel"]) != np.asarray(after.parameters["a.kernel"])).all()

@@ -1,5 +1,7 @@
 """Who may write into a run folder: a new run, or the same run again."""
 
+import json
+
 import msgspec
 import pytest
 
@@ -55,6 +57,7 @@ def test_what_may_change_is_written_down(run, section, values):
     ],
 )
 def test_another_setting_is_refused_by_name(run, section, values, named):
+    (run.checkpoints / "10").mkdir(parents=True)
     before = run.config.read_text()
     with pytest.raises(UserError, match=f"was started with another {named};"):
         claim_run_folder(run, changed(PretrainSettings(), section, **values), "c")
@@ -62,8 +65,16 @@ def test_another_setting_is_refused_by_name(run, section, values, named):
 
 
 def test_another_corpus_is_refused(run):
+    (run.checkpoints / "10").mkdir(parents=True)
     with pytest.raises(UserError, match="was started on another corpus"):
         claim_run_folder(run, PretrainSettings(), "d")
+
+
+def test_a_run_without_a_checkpoint_is_started_anew(run):
+    (run.checkpoints / "10.orbax-checkpoint-tmp").mkdir(parents=True)
+    claim_run_folder(run, changed(PretrainSettings(), "data", sequence_length=64), "d")
+    assert "sequence_length = 64\n" in run.config.read_text()
+    assert json.loads(run.identity.read_text()) == {"corpus_fingerprint": "d"}
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
