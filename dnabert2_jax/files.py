@@ -92,15 +92,15 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
         temporary.chmod(0o777 & ~_umask())
         with room_to_write(target):
             yield temporary
-        if not replace:
+        if replace:
+            # The old folder is moved aside and removed last, so that at no instant both are gone.
+            former = temporary.with_suffix(".former")
+            if target.is_dir():
+                target.replace(former)
+            temporary.replace(target)
+            shutil.rmtree(former, ignore_errors=True)
+        else:
             put_in_place(temporary, target)
-            return
-        # The old folder is moved aside and removed last, so that at no instant both are gone.
-        former = temporary.with_suffix(".former")
-        if target.is_dir():
-            target.replace(former)
-        temporary.replace(target)
-        shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -7,7 +7,14 @@ import stat
 import pytest
 
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.files import atomic_file, atomic_folder, folder_lock, refuse_existing, sha256_file
+from dnabert2_jax.files import (
+    atomic_file,
+    atomic_folder,
+    check_writable,
+    folder_lock,
+    refuse_existing,
+    sha256_file,
+)
 
 
 class Accident(Exception):
@@ -112,6 +119,62 @@ def test_an_empty_folder_may_be_filled(tmp_path):
         refuse_existing(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("begin_with_an_empty_folder", [False, True])
+def test_the_later_of_two_writers_of_a_new_folder_is_refused(tmp_path, begin_with_an_empty_folder):
+    target = tmp_path / "folder"
+    if begin_with_an_empty_folder:
+        target.mkdir()
+
+    def write_twice() -> None:
+        with atomic_folder(target) as later:
+            (later / "later").touch()
+            with atomic_folder(target) as earlier:
+                (earlier / "earlier").touch()
+
+    with pytest.raises(UserError, match="folder: exists already"):
+        write_twice()
+    assert [path.name for path in target.iterdir()] == ["earlier"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path):
+    with pytest.raises(UserError, match="exists already"), atomic_folder(tmp_path / "folder"):
+        (tmp_path / "folder").write_text("precious")
+    assert (tmp_path / "folder").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("leads_to", ["empty", "nowhere"])
+def test_a_link_is_refused_at_once(tmp_path, leads_to):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / leads_to)
+    with pytest.raises(UserError, match="link: exists already"):
+        refuse_existing(tmp_path / "link")
+
+
+def test_whether_a_file_can_be_written_is_found_out_without_a_trace(tmp_path):
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "deep" / "down" / "file")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="is a folder"):
+        check_writable(tmp_path)
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "file")
+    for below in ("file/a", "file/deep/a"):
+        with pytest.raises(UserError, match=f"{below}: cannot be written: Not a directory"):
+            check_writable(tmp_path / below)
+
+
+def test_a_file_in_a_folder_that_may_not_be_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_writable("file")
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(UserError, match="cannot be written: Permission denied"):
+        check_writable("file")
+
+
 def test_checksum(tmp_path):
     data = os.urandom(3_000_000)
     (tmp_path / "file").write_bytes(data)
@@ -126,6 +189,17 @@ def test_one_run_at_a_time(tmp_path):
     ):
         pass
     with folder_lock(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_not_locked(tmp_path):
+    with (
+        pytest.raises(UserError, match="none: cannot be written: No such file"),
+        folder_lock(tmp_path / "none"),
+    ):
+        pass
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UserError, match="cannot be written: Is a directory"), folder_lock(tmp_path):
         pass
 
 

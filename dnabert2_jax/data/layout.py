@@ -4,6 +4,7 @@ The builder writes these, the reader reads them; nobody else needs to know a fil
 """
 
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -161,6 +162,20 @@ _INDEX_TYPES = {
 }
 
 
+# What reading a damaged file ends in. RuntimeError: zipfile is asked for a password or for what it has not
+# implemented. SyntaxError, TokenError: NumPy reads the header of an array as a Python expression.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def shard_name(split: str, number: int) -> str:
     """The file name of a split's shard."""
     return f"{split}-{number:05d}.arrayrecord"
@@ -247,6 +262,5 @@ def _read_numpy(path: Path) -> Any:
         return content
     except FileNotFoundError:
         raise UserError(f"{path}: is missing; build the corpus again") from None
-    # RuntimeError: flags of the zip file that ask for a password or for what zipfile has not implemented.
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise UserError(f"{path}: is damaged ({error}); build the corpus again") from error

@@ -60,7 +60,7 @@ def map_sequences(
         # From the longest down, so that the longest of a batch, which sets its shape, is known first.
         while remaining:
             length = bucket_length(lengths[remaining[-1]])
-            rows = rows_at_once(length, batch_size)
+            rows = _rows_at_once(length, batch_size)
             chosen = remaining[-rows:]
             del remaining[-rows:]
             batch = pad_rows([encoded[index] for index in chosen], (rows, length))
@@ -69,11 +69,6 @@ def map_sequences(
             for index, row in zip(chosen, _computed(compute, batch, batch_size), strict=False):
                 results[index] = row
         yield from results
-
-
-def rows_at_once(length: int, batch_size: int) -> int:
-    """How many rows of this padded length are computed together: their attention scores are bounded."""
-    return max(1, min(batch_size, _SCORES // length**2))
 
 
 def bucket_length(tokens: int) -> int:
@@ -90,6 +85,10 @@ def _encode(tokenizer: SequenceTokenizer, example: Example) -> EncodedRow:
     return tokenizer.encode_pair(*example)
 
 
+def _rows_at_once(length: int, batch_size: int) -> int:
+    return max(1, min(batch_size, _SCORES // length**2))
+
+
 def _computed(compute: Compute, batch: EncodedBatch, batch_size: int) -> np.ndarray:
     try:
         return compute(*batch)
@@ -97,7 +96,7 @@ def _computed(compute: Compute, batch: EncodedBatch, batch_size: int) -> np.ndar
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         rows, length = batch.input_ids.shape
-        remedy = "lower it" if rows > 1 else "cut the sequences into shorter ones"
+        remedy = f"make it less than {rows}" if rows > 1 else "cut the sequences into shorter ones"
         raise UserError(
             f"a batch of {rows:,} × {length:,} tokens needs more memory than there is "
             f"(batch_size is {batch_size}); {remedy}"

@@ -28,7 +28,9 @@ def check_inputs(
     """
     ids = _integers("input_ids", input_ids)
     if ids.ndim != 2 or not ids.shape[1]:
-        raise UserError(f"input_ids has shape {ids.shape}; it must be [sequences, tokens]")
+        raise UserError(
+            f"input_ids has shape {ids.shape}; it must be [sequences, tokens], with one token or more"
+        )
     _check_range("input_ids", ids, architecture.vocab_size)
     mask = None if attention_mask is None else _integers("attention_mask", attention_mask)
     types = None if token_type_ids is None else _integers("token_type_ids", token_type_ids)

@@ -263,7 +263,7 @@ def from_pretrained(source: str | Path, dtype: ComputeType = "float32") -> Pretr
         layers = description.architecture.num_hidden_layers
         if any(is_layer_beyond(key, layers) for key in foreign):
             raise UserError(
-                f"{source}: the weights have more layers than the {layers} of num_hidden_layers in config.json; "
+                f"{source}: config.json describes {layers} layers (num_hidden_layers) and the weights more; "
                 "they do not belong together"
             )
         raise UserError(f"{source}: the weights hold {', '.join(foreign[:3])}, which DNABERT-2 does not have")

@@ -34,6 +34,7 @@ from dnabert2_jax.training.labelled_batches import (
     encode_splits,
     shuffled_batches,
     steps_per_epoch,
+    warn_of_cuts,
 )
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.run_log import append_row, read_rows
@@ -67,6 +68,7 @@ def finetune(
     with atomic_folder(output) as folder:
         write_settings(settings, folder / "config.toml")
         train, dev, test = encode_splits(data, base.tokenizer, settings.training.max_length)
+        warn_of_cuts(train, dev, test, settings.training.max_length)
         description = _describe(base, data)
         evaluate = Evaluation(settings, description, mesh)
         parameters = _train(

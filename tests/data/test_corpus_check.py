@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import pytest
 from dnabert2_jax.data.corpus import Corpus
 from dnabert2_jax.data.corpus_check import verify_corpus
 from dnabert2_jax.data.layout import (
+    SplitIndex,
     read_index,
     read_metadata,
+    read_unigram_counts,
     write_index,
     write_metadata,
     write_unigram_counts,
 )
+from dnabert2_jax.errors import UserError
 
 
 @pytest.fixture
@@ -56,6 +60,56 @@ def test_wrong_counts_are_found(folder):
     metadata.species[0].train_tokens += 1
     write_metadata(folder, metadata)
     assert any("alpha has" in problem for problem in verify_corpus(folder))
+
+
+@pytest.mark.parametrize(
+    ("field", "sentences"),
+    [
+        ("train_bases", ["train bases of strand +", "train bases of strand -", "kept and"]),
+        ("validation_bases", ["validation bases of strand +", "validation bases of strand -", "kept and"]),
+        ("validation_tokens", ["validation tokens"]),
+        ("dropped_short", ["kept and"]),
+        ("bases", ["kept and"]),
+    ],
+)
+def test_counts_of_the_metadata_that_do_not_add_up_are_found(folder, field, sentences):
+    metadata = read_metadata(folder)
+    setattr(metadata.species[1], field, getattr(metadata.species[1], field) + 1)
+    write_metadata(folder, metadata)
+    problems = verify_corpus(folder)
+    assert all(problem.startswith(f"{folder}: beta has ") for problem in problems)
+    assert [sentence in problem for sentence, problem in zip(sentences, problems, strict=True)] == [
+        True for _ in sentences
+    ]
+
+
+@pytest.mark.parametrize("part", ["", "settings", "species", "inputs", "validation_regions"])
+def test_fields_that_nobody_knows_are_refused(folder, part):
+    content = json.loads((folder / "metadata.json").read_text())
+    inside = content[part] if part else content
+    (inside[0] if isinstance(inside, list) else inside)["surprise"] = 1
+    (folder / "metadata.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"metadata\.json: is damaged .*`surprise`"):
+        read_metadata(folder)
+
+
+@pytest.mark.parametrize("name", ["train-index.npz", "unigram.npy"])
+def test_a_flipped_bit_of_any_byte_is_read_or_refused(tmp_path, name):
+    """With small arrays, so that each byte has its turn."""
+    write_index(tmp_path, "train", SplitIndex(*(np.zeros(2, kind) for kind in ("i4", "i4", "i1", "i4"))))
+    write_unigram_counts(tmp_path, np.zeros((2, 3)))
+    path = tmp_path / name
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(len(whole)):
+        flipped = bytes([whole[place] ^ 1 << place % 8])
+        path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+        try:
+            read_index(tmp_path, "train") if name.endswith("npz") else read_unigram_counts(tmp_path)
+        except UserError as error:
+            assert str(path) in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > len(whole) / 2
 
 
 def test_a_region_in_the_training_text_is_found(folder):

@@ -91,6 +91,48 @@ class TestInterruption:
         with pytest.raises(UserError, match=message):
             build_corpus(fastas, tokenizer_folder, tmp_path / "corpus", unit_bases=100_000)
 
+    def test_what_another_call_left_is_not_removed(self, fastas, tokenizer_folder, tmp_path):
+        """Not even where no unit of it is done."""
+        left = tmp_path / "corpus.partial"
+        left.mkdir()
+        (left / "plan.json").write_text("another plan")
+        with pytest.raises(UserError, match=r"corpus\.partial: holds .*; remove it, or give the same ones"):
+            build_corpus(fastas, tokenizer_folder, tmp_path / "corpus", **SETTINGS)
+        assert (left / "plan.json").read_text() == "another plan"
+
+    def test_a_corpus_that_appeared_during_the_planning(
+        self, corpus, fastas, tokenizer_folder, tmp_path, units, monkeypatch
+    ):
+        output = tmp_path / "corpus"
+        make_plan = builder.make_plan
+
+        def plan_slowly(*rest: Any) -> Any:
+            monkeypatch.setattr(builder, "make_plan", make_plan)
+            build_corpus(fastas, tokenizer_folder, output, **SETTINGS)
+            units.clear()
+            return make_plan(*rest)
+
+        monkeypatch.setattr(builder, "make_plan", plan_slowly)
+        with pytest.raises(UserError, match="corpus: exists already"):
+            build_corpus(fastas, tokenizer_folder, output, **SETTINGS)
+        assert units == []
+        assert content(output) == content(corpus.folder)
+        assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+    def test_a_folder_that_appeared_during_the_work_stays(self, corpus, fastas, tokenizer_folder, tmp_path):
+        output = tmp_path / "corpus"
+
+        def meddle(*_: int) -> None:
+            output.mkdir(exist_ok=True)
+            (output / "precious").touch()
+
+        with pytest.raises(UserError, match="corpus: exists already"):
+            build_corpus(fastas, tokenizer_folder, output, progress=meddle, **SETTINGS)
+        assert list(content(output)) == ["precious"]
+        (output / "precious").unlink()
+        build_corpus(fastas, tokenizer_folder, output, **SETTINGS)  # goes on from what is done
+        assert content(output) == content(corpus.folder)
+
     def test_an_input_that_changed_is_noticed(self, fastas, tokenizer_folder, tmp_path):
         genome = tmp_path / "g.fa"
         genome.write_bytes(fastas[0][1].read_bytes())

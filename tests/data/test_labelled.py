@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dnabert2_jax.data.labelled import LABELLED_SPLITS, load_labelled, write_labelled
+from dnabert2_jax.data.sequences import read_sequences
 from dnabert2_jax.errors import UserError
 
 ROWS = [("ACGT", 0), ("GGTA", 1), ("TTTN", 1)]
@@ -96,6 +97,14 @@ def test_a_gue_folder(shared):
     assert [[s, str(y)] for s, y in zip(data.test.sequences, data.test.labels, strict=True)] == expected
 
 
+def test_a_gue_file_with_an_unknown_base(shared):
+    sequences = [
+        letters for _, letters in read_sequences(shared / "gue" / "prom" / "prom_300_all" / "dev.csv.gz")
+    ]
+    (impure,) = (letters for letters in sequences if set(letters) - set("ACGT"))
+    assert (impure, impure.count("N")) == (sequences[4842], 1)
+
+
 class TestRefusals:
     def test_no_folder(self, tmp_path):
         with pytest.raises(UserError, match="no such folder"):
@@ -132,6 +141,7 @@ class TestRefusals:
             ("sequence,label\n,1\n", "line 2: the sequence is empty"),
             ("sequence,label\nACGT,1\n\n17,1\n", "line 4: the sequence '17' is no DNA sequence"),
             ("sequence,label\nACGT ACGT,1\n", "line 2: .* is no DNA sequence"),
+            ("sequence,label\nACGT,1\nMELVIS,1\n", "line 3: the sequence 'MELVIS' .*'E' is no IUPAC"),
             ("sequence,label\nACGT,2\n", r"line 2: the label '2' is not among those of train.csv \(0, 1\)"),
             ('sequence,label\n"ACGT,1\n', "is no valid row"),
             ('sequence,label\n"AC"GT,1\n', "line 2: is no valid row"),

@@ -83,6 +83,31 @@ def test_other_files_are_refused(tmp_path, text, message):
         list(read_sequences(tmp_path / "a"))
 
 
+@pytest.mark.parametrize("data", [b"", gzip.compress(b"")])
+def test_an_empty_file_is_called_empty_and_asked_for_no_header(tmp_path, data):
+    (tmp_path / "a.fa").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.fa: is empty; give FASTA, or a table"):
+        list(read_sequences(tmp_path / "a.fa"))
+
+
+@pytest.mark.parametrize(
+    ("field", "letter"),
+    [("MKWVTFISLL", "F"), ("promoter", "p"), ("ACGTNNacgt-ACG", "-"), ("ACGT AC", " "), ("ACGÄ", "Ä")],
+)
+def test_other_letters_than_nucleotide_codes_are_refused(tmp_path, field, letter):
+    (tmp_path / "a.csv").write_text(f"sequence\nACGT\n{field}\n")
+    with pytest.raises(
+        UserError, match=rf"a\.csv: line 3: the sequence .* is no DNA .*'{letter}' is no IUPAC"
+    ):
+        list(read_sequences(tmp_path / "a.csv"))
+
+
+def test_every_nucleotide_code_is_read_in_either_case(tmp_path):
+    letters = "ACGTRYSWKMBDHVN"
+    (tmp_path / "a.csv").write_text(f"sequence\n  {letters}{letters.lower()} \n")
+    assert list(read_sequences(tmp_path / "a.csv")) == [("1", letters + letters.lower())]
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="nowhere: cannot be read"):
         list(read_sequences(tmp_path / "nowhere"))

@@ -1,10 +1,12 @@
 """Bucket lengths, and sequences of any lengths through a function of padded batches."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnabert2_jax.errors import UserError
 from dnabert2_jax.inference.engine import bucket_length, map_sequences
 from dnabert2_jax.tokenizer.tokenizer import Tokenizer
 
@@ -52,6 +54,53 @@ def test_every_sequence_gets_its_own_result_in_order(tiny_tokenizer, batch_size)
     np.testing.assert_array_equal(results, expected)
     assert {rows for rows, _ in shapes} == {batch_size}
     assert len(shapes) <= 7  # 16, 24, 32, 48, 64, 96, 128: the longest has 110 tokens or so
+
+
+def test_long_sequences_share_a_batch_with_fewer_others(tiny_tokenizer):
+    tokenizer = Tokenizer.load(tiny_tokenizer)
+    rng = np.random.default_rng(1)
+    letters = [200_000, 10, 30, 200_000, 6_000, 5_000, 6_000, 20_000] + [40] * 70
+    sequences = ["".join(rng.choice(list("ACGT"), count)) for count in letters]
+    shapes = []
+
+    def compute(input_ids, attention_mask, _types):
+        shapes.append(input_ids.shape)
+        return (input_ids * attention_mask).sum(axis=1)
+
+    found = list(map_sequences(compute, tokenizer, sequences, batch_size=64))
+    assert found == [tokenizer.encode(sequence).sum() for sequence in sequences]
+    rows_of = {length: rows for rows, length in shapes}
+    assert len(rows_of) == len(set(shapes))  # one B, and so one compilation, for each S
+    assert max(rows_of) > 65_536
+    for length, rows in rows_of.items():
+        assert rows == 1 or rows * length**2 <= 1 << 24
+        assert 1 <= rows <= 64
+    assert rows_of[max(rows_of)] == 1
+    assert rows_of[min(rows_of)] == 64
+
+
+def failing(message):
+    def compute(_ids, _mask, _types) -> np.ndarray:
+        raise jax.errors.JaxRuntimeError(message)
+
+    return compute
+
+
+def test_too_little_memory(tiny_tokenizer):
+    tokenizer = Tokenizer.load(tiny_tokenizer)
+    compute = failing("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+    with pytest.raises(UserError, match=r"8 × 16 tokens .* \(batch_size is 8\); make it less than 8"):
+        list(map_sequences(compute, tokenizer, ["ACGT"], batch_size=8))
+    with pytest.raises(UserError, match=r"1 × 16 tokens .* \(batch_size is 1\); cut the sequences"):
+        list(map_sequences(compute, tokenizer, ["ACGT"], batch_size=1))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        list(map_sequences(failing("INTERNAL: a fault"), tokenizer, ["ACGT"], batch_size=1))
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_a_batch_holds_something(tiny_tokenizer, batch_size):
+    with pytest.raises(UserError, match=f"batch_size is {batch_size}; it must be at least 1"):
+        list(map_sequences(np.ones, Tokenizer.load(tiny_tokenizer), ["A"], batch_size=batch_size))  # pyright: ignore[reportArgumentType]
 
 
 def test_sequences_are_read_as_they_are_needed(tiny_tokenizer):

@@ -160,6 +160,42 @@ def test_masked_language_model_logits_need_that_head(released, model):
         from_pretrained(released[0]).mlm_logits(ids)
 
 
+IDS = np.array([[1, 5, 2], [1, 6, 2]])
+
+
+@pytest.mark.parametrize(
+    ("input_ids", "attention_mask", "complaint"),
+    [
+        (IDS + 58, None, "input_ids holds 64; this model has 0 to 63"),
+        (IDS - 2, None, "input_ids holds -1; this model has 0 to 63"),
+        (IDS[0], None, r"input_ids has shape \(3,\); it must be \[sequences, tokens\]"),
+        (IDS[:, :0], None, r"input_ids has shape \(2, 0\)"),
+        (IDS / 2, None, "input_ids has the type float64; it must hold integers"),
+        ([[1, 2], [1, 5, 2]], None, "input_ids has rows of different lengths"),
+        (IDS, np.ones((2, 4), int), r"attention_mask has shape \(2, 4\) and input_ids \(2, 3\)"),
+        (IDS, np.ones(3, int), r"attention_mask has shape \(3,\)"),
+        (IDS, np.ones((2, 3)), "attention_mask has the type float64"),
+    ],
+)
+def test_arrays_that_are_no_batch(model, input_ids, attention_mask, complaint):
+    for call in (model.hidden_states, model.mlm_logits):
+        with pytest.raises(UserError, match=complaint):
+            call(input_ids, attention_mask)
+
+
+def test_token_types_that_the_model_lacks(model):
+    with pytest.raises(UserError, match="token_type_ids holds 2; this model has 0 to 1"):
+        model.hidden_states(IDS, token_type_ids=np.full_like(IDS, 2))
+    with pytest.raises(UserError, match="token_type_ids has shape"):
+        model.hidden_states(IDS, token_type_ids=np.zeros(3, int))
+
+
+def test_lists_and_truth_values_are_arrays_too(model):
+    expected = model.hidden_states(IDS, np.array([[1, 1, 1], [1, 1, 0]]))
+    found = model.hidden_states(IDS.tolist(), [[True, True, True], [True, True, False]])
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_predictions_need_classes(model):
     with pytest.raises(UserError, match="was not fine-tuned"):
         model.predict(["ACGT"])
@@ -172,6 +208,8 @@ def test_requests_that_make_no_sense(model, tiny_model):
         from_pretrained(tiny_model, dtype="float8")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="one string"):
         model.embed("ACGT")
+    with pytest.raises(UserError, match="batch_size is 0"):
+        model.embed(["ACGT"], batch_size=0)
 
 
 @pytest.fixture
@@ -199,6 +237,13 @@ def test_weights_of_another_architecture(copy, change, complaint):
     with pytest.raises(UserError, match=complaint) as raised:
         from_pretrained(copy)
     assert str(copy) in str(raised.value)
+
+
+def test_weights_with_more_layers_than_the_configuration(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(UserError, match=r"config\.json describes 1 layers .* and the weights more"):
+        from_pretrained(copy)
 
 
 def test_a_head_that_is_not_used_may_lie_in_the_file(copy):

@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_model, tmp_path, capsys):
     settings = ["--training.problem", "regression", "--training.log_every", "4"]
     assert main([*map(str, command), *settings]) == 2
     *_, complaint = capsys.readouterr().err.splitlines()
-    assert "step 4: loss or gradient is not finite; lower optimizer.learning_rate" in complaint
+    assert "step 1: loss or gradient is not finite; lower optimizer.learning_rate" in complaint
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

@@ -1,43 +1,23 @@
-"""Tokenised examples: pairs are cut as by the Hugging Face library; batches hold every example once."""
+"""Tokenised examples: cut and padded to one length, and told of; batches hold every example once."""
 
 import numpy as np
 import pytest
-import tokenizers
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dnabert2_jax.data.labelled import LABELLED_SPLITS, load_labelled, write_labelled
+from dnabert2_jax.tokenizer.rows import cut_row
 from dnabert2_jax.tokenizer.tokenizer import Tokenizer
 from dnabert2_jax.training.labelled_batches import (
     batches_in_order,
-    encode_pair,
     encode_splits,
     shuffled_batches,
     steps_per_epoch,
+    warn_of_cuts,
 )
-
-sequences = st.text("ACGTN", max_size=60)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_tokenizer):
     return Tokenizer.load(tiny_tokenizer)
-
-
-@pytest.fixture(scope="module")
-def library(tiny_tokenizer):
-    return tokenizers.Tokenizer.from_file(str(tiny_tokenizer / "tokenizer.json"))
-
-
-@settings(deadline=None)
-@given(sequences, sequences, st.integers(3, 40))
-def test_pairs_are_those_of_the_library(tokenizer, library, first, second, max_length):
-    pair = encode_pair(tokenizer, first, second, max_length)
-    library.enable_truncation(max_length, strategy="longest_first")
-    expected = library.encode(first, second)
-    assert pair.input_ids.tolist() == expected.ids
-    assert pair.token_type_ids.tolist() == expected.type_ids
-    assert pair.input_ids.dtype == pair.token_type_ids.dtype == np.int32
 
 
 def load(folder, rows):
@@ -51,10 +31,10 @@ def test_pairs_become_rows_with_token_types(tokenizer, tmp_path):
     assert train.token_type_ids is not None
     assert train.input_ids.shape == train.token_type_ids.shape == (2, 16)
     for row, (first, second) in enumerate(zip(data.train.sequences, data.train.seconds or [], strict=True)):
-        pair = encode_pair(tokenizer, first, second, 16)
-        length = len(pair.input_ids)
-        np.testing.assert_array_equal(train.input_ids[row, :length], pair.input_ids)
-        np.testing.assert_array_equal(train.token_type_ids[row, :length], pair.token_type_ids)
+        ids, types = cut_row(tokenizer.encode_pair(first, second), 16)
+        length = len(ids)
+        np.testing.assert_array_equal(train.input_ids[row, :length], ids)
+        np.testing.assert_array_equal(train.token_type_ids[row, :length], types)
         assert train.attention_mask[row].tolist() == [1] * length + [0] * (16 - length)
         assert not train.token_type_ids[row, length:].any()
     (batch,) = batches_in_order(test, 8)
@@ -69,6 +49,26 @@ def test_single_sequences_have_no_token_types(tokenizer, tmp_path):
     np.testing.assert_array_equal(train.attention_mask, batch.attention_mask)
     assert train.token_type_ids is None
     assert "token_type_ids" not in next(batches_in_order(train, 2))
+
+
+@pytest.mark.parametrize("row", [("ACGT" * 30,), ("ACGT" * 15, "GGTA" * 15)])
+def test_examples_that_were_cut_are_counted_and_told(tokenizer, tmp_path, capsys, row):
+    short = ("A", "G")[: len(row)]
+    rows = {"train": [(*row, 0), (*short, 1), (*row, 1)], "dev": [(*short, 0)], "test": [(*row, 1)]}
+    write_labelled(tmp_path, rows)
+    data = load_labelled(tmp_path)
+    splits = encode_splits(data, tokenizer, max_length=12)
+    assert [split.cut for split in splits] == [2, 0, 1]
+    warn_of_cuts(*splits, max_length=12)
+    assert capsys.readouterr().err == (
+        "2 of 3 training, 1 of 1 test sequences were cut to 12 tokens; "
+        "raise training.max_length to keep them whole\n"
+    )
+    longest = len(tokenizer.encode(*row) if len(row) == 1 else tokenizer.encode_pair(*row).input_ids)
+    whole = encode_splits(data, tokenizer, max_length=longest)
+    warn_of_cuts(*whole, max_length=longest)
+    assert capsys.readouterr().err == ""
+    assert [split.cut for split in whole] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
