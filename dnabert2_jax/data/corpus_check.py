@@ -11,8 +11,8 @@ from dnabert2_jax.data.holdout import RegionMap
 from dnabert2_jax.data.layout import SPLITS, SpeciesCounts
 from dnabert2_jax.data.records import STRANDS, CorpusRecord
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.tokenizer.kmers import KmerTokenizer
 from dnabert2_jax.files import sha256_file
+from dnabert2_jax.tokenizer.kmers import KmerTokenizer
 
 
 def verify_corpus(folder: str | Path) -> list[str]:
