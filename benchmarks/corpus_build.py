@@ -1,12 +1,11 @@
-"""How close building a corpus comes to bare tokenisation, and what memory it takes.
+"""How close building a corpus comes to bare tokenisation.
 
     python benchmarks/corpus_build.py --fasta ../shared/genomes/*.gz --tokenizer TOKENIZER \\
         --output benchmarks/results/corpus_build.json
 
-Three figures. The build against SentencePiece alone, on the same strands in the same pieces with the same
+Two figures. The build against SentencePiece alone, on the same strands in the same pieces with the same
 threads on the same cores, in turns in one run: the one reads, hashes, cuts, tokenises, writes and hashes all
-files, for the other the pieces lie in memory. Resident memory of builds of 5 to 150 Mb, each in a process
-of its own, sampled all along. And reading alone, on one core.
+files, for the other the pieces lie in memory. And reading alone, on one core.
 """
 
 import argparse
@@ -16,7 +15,6 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +23,11 @@ import sentencepiece
 from machine import describe_machine
 
 from dnabert2_jax.data.corpus_build import build_corpus
-from dnabert2_jax.genome.fasta import acgt_stretches, read_chunks, write_fasta
+from dnabert2_jax.genome.fasta import acgt_stretches, read_chunks
 from dnabert2_jax.genome.sequence import reverse_complement
+from dnabert2_jax.memory import return_freed_memory
 from dnabert2_jax.tokenizer.released import sentencepiece_model
 from dnabert2_jax.tokenizer.tokenizer import GENOME_PIECE_BASES, Tokenizer
-
-SIZES = (5_000_000, 15_000_000, 50_000_000, 150_000_000)
-SAMPLE_SECONDS = 0.05
 
 
 def main() -> None:
@@ -53,15 +49,6 @@ def main() -> None:
             row = pool.apply(compare, (arguments.fasta, arguments.tokenizer, threads, arguments.rounds))
         result["speed"].append(row)
         print(json.dumps(row), flush=True)
-    result["memory"] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for bases in SIZES:
-            genome = Path(folder) / f"{bases}.fa.gz"
-            write_first_bases(arguments.fasta, bases, genome)
-            with fresh.Pool(1) as pool:
-                row = pool.apply(measure_memory, (genome, arguments.tokenizer))
-            result["memory"].append({"bases": bases, **row})
-            print(json.dumps(result["memory"][-1]), flush=True)
     result["reading"] = read_alone(arguments.fasta, arguments.rounds)
     print(json.dumps(result["reading"]))
     if arguments.output:
@@ -106,51 +93,10 @@ def compare(files: list[Path], tokenizer_folder: Path, threads: int, rounds: int
 
 def build_once(files: list[Path], tokenizer_folder: Path, workers: int) -> None:
     """Builds a corpus and throws it away."""
+    return_freed_memory()  # as the command does
     with tempfile.TemporaryDirectory() as folder:
         inputs = [(path.name.split(".")[0], path) for path in files]
         build_corpus(inputs, tokenizer_folder, Path(folder) / "corpus", workers=workers)
-
-
-def measure_memory(genome: Path, tokenizer_folder: Path) -> dict:
-    """Resident memory in MB before a build, and the median and the highest during its second half."""
-    before = resident_megabytes()
-    samples: list[float] = []
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(SAMPLE_SECONDS):
-            samples.append(resident_megabytes())
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    build_once([genome], tokenizer_folder, 2)
-    done.set()
-    sampler.join()
-    late = samples[len(samples) // 2 :]
-    return {
-        "before_mb": round(before),
-        "median_mb": round(statistics.median(late)),
-        "highest_mb": round(max(samples)),
-    }
-
-
-def resident_megabytes() -> float:
-    """What this process holds in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def write_first_bases(files: list[Path], bases: int, target: Path) -> None:
-    """Writes the first so many bases of the files, which are taken again where they do not suffice."""
-    contigs, room, number = [], bases, 0
-    while room:
-        for path in files:
-            for chunk in read_chunks(path):
-                size = min(room, chunk.bases.size)
-                if size:
-                    contigs.append((f"c{number}", chunk.bases[:size], chunk.soft_mask[:size]))
-                room, number = room - size, number + 1
-    write_fasta(target, contigs)
 
 
 def read_alone(files: list[Path], rounds: int) -> dict:

@@ -23,6 +23,7 @@ from dnabert2_jax.genome.bed import Regions, read_bed
 from dnabert2_jax.genome.fasta import Chunk, Stretch, StretchCounts, acgt_stretches, read_chunks
 
 SHORTEST_STRETCH, LONGEST_STRETCH = 50, 1_000_000
+_SMALLEST_UNIT, _LARGEST_UNIT = 23, 28  # powers of two, in bases
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,20 @@ class CorpusPlan:
         return list(dict.fromkeys(given.species for given in self.inputs))
 
     @cached_property
+    def unit_bases(self) -> int:
+        """The bases of a unit: as the settings say, or a power of two near a 64th of all bases.
+
+        A shard's writer keeps up to 16 MiB in memory until the shard is whole, and an interruption loses a
+        unit: small corpora have small units, of 8 Mb at least, and large ones not too many files.
+        """
+        share = sum(scan.extent for scan in self.scans) // 64
+        chosen = 1 << min(_LARGEST_UNIT, max(_SMALLEST_UNIT, share.bit_length()))
+        return self.settings.unit_bases or chosen
+
+    @cached_property
     def first_units(self) -> list[int]:
         """For each input its first unit, and behind them the number of units."""
-        sizes = (max(1, -(-scan.extent // self.settings.unit_bases)) for scan in self.scans)
+        sizes = (max(1, -(-scan.extent // self.unit_bases)) for scan in self.scans)
         return list(itertools.accumulate(sizes, initial=0))
 
     @property
@@ -134,7 +146,7 @@ class CorpusPlan:
             counts=counts,
         ):
             position = offset_of[stretch.contig] + stretch.start
-            yield self.first_units[number] + position // settings.unit_bases, stretch
+            yield self.first_units[number] + position // self.unit_bases, stretch
 
     def count(self, stretch_counts: Sequence[StretchCounts]) -> list[SpeciesCounts]:
         """What became of each species' bases, tokens apart.
@@ -240,7 +252,7 @@ def check_settings(settings: BuildSettings) -> None:
         )
     if settings.max_bases_per_species is not None and settings.max_bases_per_species < 1:
         raise UserError(f"the cap must leave at least 1 base, not {settings.max_bases_per_species}")
-    if settings.unit_bases < 1:
+    if settings.unit_bases is not None and settings.unit_bases < 1:
         raise UserError(f"a unit must have at least 1 base, not {settings.unit_bases}")
 
 

@@ -46,6 +46,7 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
       drop_impure_lines: of text files, whether a line with another letter than A, C, G, T is dropped, as in
         the paper, and not split there.
       unit_bases: a shard holds the text of so many bases of a file; also what an interrupted build loses.
+        None chooses about a 64th of all bases, within limits.
     """
 
     validation_share: float = 0.05
@@ -56,7 +57,7 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stretch_bases: int = 36_000
     max_bases_per_species: int | None = None
     drop_impure_lines: bool = False
-    unit_bases: int = 1 << 28
+    unit_bases: int | None = None
 
 
 class InputFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,8 @@ from dnabert2_jax.cli.main import main
 from dnabert2_jax.data import corpus_build as builder
 from dnabert2_jax.data.corpus_build import build_corpus, build_corpus_part
 from dnabert2_jax.data.corpus_check import verify_corpus
+from dnabert2_jax.data.corpus_plan import CorpusPlan, InputScan
+from dnabert2_jax.data.layout import BuildSettings
 from dnabert2_jax.errors import UserError
 
 SETTINGS: dict[str, Any] = {"region_bases": 4_000, "unit_bases": 100_000}  # as the fixture `corpus` has
@@ -235,3 +237,12 @@ class TestFullDisk:
         build_corpus(inputs, tokenizer_folder, tmp_path / "corpus", **SETTINGS)
         build_corpus(inputs, tokenizer_folder, tmp_path / "again", **SETTINGS)
         assert content(tmp_path / "corpus") == content(tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("bases", "unit"), [(1_000, 1 << 23), (500_000_000, 1 << 23), (4_000_000_000, 1 << 26), (10**11, 1 << 28)]
+)
+def test_units_grow_with_the_corpus_within_limits(bases, unit):
+    scans = [InputScan([("contig", bases)], 1, bases, 0, 0, 0)]
+    assert CorpusPlan(BuildSettings(), "", [], [], scans, []).unit_bases == unit
+    assert CorpusPlan(BuildSettings(unit_bases=7), "", [], [], scans, []).unit_bases == 7
