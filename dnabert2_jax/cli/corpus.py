@@ -162,9 +162,7 @@ def _build(arguments) -> None:
 
     from dnabert2_jax.data.corpus_build import BuildOptions, build_corpus, build_corpus_part
     from dnabert2_jax.data.statistics import size_warnings
-    from dnabert2_jax.memory import return_freed_memory
 
-    return_freed_memory()
     if (arguments.shard is None) != (arguments.num_shards is None):
         raise UserError("--shard and --num-shards go together; give both, or none")
     options = BuildOptions(

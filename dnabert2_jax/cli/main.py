@@ -15,6 +15,7 @@ from importlib import import_module
 
 from dnabert2_jax import __version__
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.memory import return_freed_memory
 
 # Command → module of this package and what it does. Modules are imported when their command is called.
 _COMMANDS = {
@@ -76,6 +77,10 @@ def _dispatch(words: list[str]) -> int:
     # Orbax and JAX tell of their own progress, which is noise beside ours.
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("jax").setLevel(logging.ERROR)
+    if words[0] == "corpus":
+        # Here and not in the command: the quickstart builds a corpus and then trains in one process, and
+        # training wants its large blocks kept.
+        return_freed_memory()
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = _show_warning(warnings.showwarning)
         import_module(f"dnabert2_jax.cli.{words[0]}").main(words[1:])
