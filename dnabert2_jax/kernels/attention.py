@@ -62,15 +62,43 @@ def alibi_attention_qkv(
     Returns:
       [B, S, H·D].
     """
-    batch, length, width = qkv.shape
-    num_heads = slopes.shape[0]
-    parts = qkv.reshape(batch, length, 3, num_heads, width // (3 * num_heads))
-    q, k, v = parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+    q, k, v = _unpack(qkv, slopes.shape[0])
     attended = alibi_attention(q, k, v, slopes, segment_ids=segment_ids, implementation=implementation)
-    return attended.reshape(batch, length, width // 3)
+    return attended.reshape(*qkv.shape[:2], qkv.shape[2] // 3)
+
+
+def alibi_attention_weights(
+    qkv: jax.Array, slopes: jax.Array, *, segment_ids: jax.Array | None = None
+) -> jax.Array:
+    """The weights with which `alibi_attention_qkv` sums the values, for those who want to look at them.
+
+    Args:
+      qkv, slopes, segment_ids: as in `alibi_attention_qkv`.
+
+    Returns:
+      [B, H, S, S] in at least float32, query before key; a row adds up to 1, and is 0 where the query is
+      padding. It takes B·H·S² numbers, which the fused bodies exist to avoid.
+    """
+    q, k, _ = _unpack(qkv, slopes.shape[0])
+    weights = _weights(q, k, slopes, segment_ids, 0, 0)
+    return weights if segment_ids is None else jnp.where((segment_ids != 0)[:, None, :, None], weights, 0)
+
+
+def _unpack(qkv: jax.Array, num_heads: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    batch, length, width = qkv.shape
+    parts = qkv.reshape(batch, length, 3, num_heads, width // (3 * num_heads))
+    return parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
 
 
 def _xla(q, k, v, slopes, segment_ids, q_offset, k_offset):
+    weights = _weights(q, k, slopes, segment_ids, q_offset, k_offset).astype(v.dtype)
+    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+    if segment_ids is not None:
+        attended = jnp.where((segment_ids != 0)[:, :, None, None], attended, 0)
+    return attended
+
+
+def _weights(q, k, slopes, segment_ids, q_offset, k_offset):
     accumulator = jnp.promote_types(q.dtype, jnp.float32)
     scale = q.shape[-1] ** -0.5
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=accumulator) * scale
@@ -82,8 +110,4 @@ def _xla(q, k, v, slopes, segment_ids, q_offset, k_offset):
     if segment_ids is not None:
         attends = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
         scores = jnp.where(attends, scores, _MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
-    if segment_ids is not None:
-        attended = jnp.where((segment_ids != 0)[:, :, None, None], attended, 0)
-    return attended
+    return jax.nn.softmax(scores, axis=-1)

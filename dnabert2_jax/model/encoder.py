@@ -9,7 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from dnabert2_jax.kernels.alibi import alibi_slopes
-from dnabert2_jax.kernels.attention import alibi_attention_qkv
+from dnabert2_jax.kernels.attention import alibi_attention_qkv, alibi_attention_weights
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.layers import Dense, LayerNorm, dropout
 
@@ -41,8 +41,15 @@ class Attention(nnx.Module):
         self.num_heads = architecture.num_attention_heads
 
     def __call__(self, x: jax.Array, segment_ids: jax.Array) -> jax.Array:
-        slopes = jnp.asarray(alibi_slopes(self.num_heads), jnp.promote_types(x.dtype, jnp.float32))
-        return self.output(alibi_attention_qkv(self.qkv(x), slopes, segment_ids=segment_ids))
+        attended = alibi_attention_qkv(self.qkv(x), self._slopes(x), segment_ids=segment_ids)
+        return self.output(attended)
+
+    def weights(self, x: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """What each token attends to, [B, H, S, S], given what the block is given."""
+        return alibi_attention_weights(self.qkv(x), self._slopes(x), segment_ids=segment_ids)
+
+    def _slopes(self, x: jax.Array) -> jax.Array:
+        return jnp.asarray(alibi_slopes(self.num_heads), jnp.promote_types(x.dtype, jnp.float32))
 
 
 class GatedFeedForward(nnx.Module):
@@ -108,10 +115,26 @@ class Encoder(nnx.Module):
         """
         if segment_ids is None:
             segment_ids = jnp.ones_like(input_ids)
+        states = self.states(input_ids, segment_ids, token_type_ids, dtype=dtype, dropout_key=dropout_key)
+        return jnp.where((segment_ids != 0)[:, :, None], states[-1], 0)
+
+    def states(
+        self,
+        input_ids: jax.Array,
+        segment_ids: jax.Array,
+        token_type_ids: jax.Array | None = None,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        dropout_key: jax.Array | None = None,
+    ) -> list[jax.Array]:
+        """What enters each block, and what leaves the last: 1 + L arrays [B, S, E].
+
+        At padding they hold numbers without meaning. Arguments as of the encoder itself.
+        """
         keys = [None] * (1 + len(self.blocks))
         if dropout_key is not None:
             keys = list(jax.random.split(dropout_key, 1 + len(self.blocks)))
-        x = self.embeddings(input_ids, token_type_ids, keys[0], dtype)
+        states = [self.embeddings(input_ids, token_type_ids, keys[0], dtype)]
         for block, key in zip(self.blocks, keys[1:], strict=True):
-            x = block(x, segment_ids, key)
-        return jnp.where((segment_ids != 0)[:, :, None], x, 0)
+            states.append(block(states[-1], segment_ids, key))
+        return states
