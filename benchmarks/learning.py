@@ -26,7 +26,8 @@ from dnabert2_jax.data.corpus_build import build_corpus
 from dnabert2_jax.data.windows import validation_windows
 from dnabert2_jax.genome.fasta import read_chunks, write_fasta
 from dnabert2_jax.genome.shuffle import markov_shuffle
-from dnabert2_jax.inference.pretrained import Pretrained, from_pretrained
+from dnabert2_jax.inference.loading import from_pretrained
+from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.model.parameters import merge
 from dnabert2_jax.tokenizer.training import train_from_fasta
 from dnabert2_jax.tokenizer.vocabulary import CLS_ID, SEP_ID

@@ -10,13 +10,13 @@ __all__ = ["Tokenizer", "UserError", "__version__", "from_pretrained"]
 
 if TYPE_CHECKING:
     from dnabert2_jax.errors import UserError
-    from dnabert2_jax.inference.pretrained import from_pretrained
+    from dnabert2_jax.inference.loading import from_pretrained
     from dnabert2_jax.tokenizer.tokenizer import Tokenizer
 
 _HOMES = {
     "Tokenizer": "dnabert2_jax.tokenizer.tokenizer",
     "UserError": "dnabert2_jax.errors",
-    "from_pretrained": "dnabert2_jax.inference.pretrained",
+    "from_pretrained": "dnabert2_jax.inference.loading",
 }
 
 

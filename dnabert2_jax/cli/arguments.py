@@ -74,8 +74,8 @@ def load_and_read(arguments: argparse.Namespace) -> "tuple[Pretrained, list[str]
     from tqdm import tqdm
 
     from dnabert2_jax.data.pairs import read_examples
+    from dnabert2_jax.inference.loading import from_pretrained
     from dnabert2_jax.inference.output import check_output
-    from dnabert2_jax.inference.pretrained import from_pretrained
 
     check_output(arguments.output)
     model = from_pretrained(arguments.model, dtype=arguments.dtype)

@@ -1,5 +1,7 @@
 """What a caller hands to a model as arrays, checked before it is computed: token ids, mask and types."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -43,6 +45,22 @@ def check_inputs(
         _check_range("token_type_ids", types, architecture.type_vocab_size)
         types = types.astype(np.int32)
     return ids.astype(np.int32), None if mask is None else mask.astype(np.int32), types
+
+
+def check_layers(architecture: Architecture, layers: Iterable[int] | None) -> tuple[int, ...]:
+    """The layers asked for, counted from 0; all of them for None.
+
+    Raises:
+      UserError: one of them is not there, or none is asked for.
+    """
+    number = architecture.num_hidden_layers
+    chosen = tuple(range(number)) if layers is None else tuple(layers)
+    for layer in chosen:
+        if not -number <= layer < number:
+            raise UserError(f"there is no layer {layer}; this model has 0 to {number - 1}")
+    if not chosen:
+        raise UserError("layers is empty; name one layer or more, or none for all")
+    return tuple(layer % number for layer in chosen)
 
 
 def _integers(name: str, values: ArrayLike) -> np.ndarray:

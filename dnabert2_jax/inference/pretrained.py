@@ -17,14 +17,12 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_folder
 from dnabert2_jax.genome.sequence import reverse_complement as reverse_complement_of
 from dnabert2_jax.inference.engine import Compute, Example, map_sequences
-from dnabert2_jax.inference.inputs import check_inputs
-from dnabert2_jax.model.folder import ModelDescription, read_description, read_weights, write_model
+from dnabert2_jax.inference.inputs import check_inputs, check_layers
+from dnabert2_jax.inference.pooling import Pooling, pool, widen
+from dnabert2_jax.model.folder import ModelDescription, write_model
 from dnabert2_jax.model.parameters import Parameters, merge
-from dnabert2_jax.model.released import from_released, is_layer_beyond
-from dnabert2_jax.tokenizer.loading import load_tokenizer
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
-type Pooling = Literal["mean", "cls", "max"]
 type ComputeType = Literal["float32", "bfloat16", "float64"]
 
 
@@ -67,6 +65,8 @@ class Pretrained:
         input_ids: np.ndarray,
         attention_mask: np.ndarray | None = None,
         token_type_ids: np.ndarray | None = None,
+        *,
+        all_layers: bool = False,
     ) -> jax.Array:
         """The last layer's vectors: [B, S, E] in float32 (float64 when loaded so), 0 at padding.
 
@@ -74,15 +74,48 @@ class Pretrained:
           input_ids: [B, S] token ids.
           attention_mask: [B, S], 1 at real tokens, 0 at padding; None means no padding.
           token_type_ids: [B, S], 0 and 1 for the two sequences of a pair; None means all 0.
+          all_layers: whether to give every layer, [1 + L, B, S, E], from the embeddings to the last.
 
         Raises:
           UserError: an array is not of integers, has another shape, or holds an id that the model lacks.
         """
         inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
         with self._precision():
-            return self._hidden_states(self.parameters, *inputs)
+            return self._hidden_states(self.parameters, *inputs, all_layers=all_layers)
 
-    def mlm_logits(self, input_ids: np.ndarray, attention_mask: np.ndarray | None = None) -> jax.Array:
+    def attention_maps(
+        self,
+        input_ids: np.ndarray,
+        attention_mask: np.ndarray | None = None,
+        token_type_ids: np.ndarray | None = None,
+        *,
+        layers: Iterable[int] | None = None,
+    ) -> jax.Array:
+        """What each token attends to: [layers, B, H, S, S] in float32 (float64 when loaded so).
+
+        `[n, b, h, i, j]` is the weight of token j in what head h makes of token i. A row adds up to 1 over
+        the real tokens, and is 0 where token i is padding. They are the weights that the model computes
+        with, not an approximation, and take 4·B·H·S² bytes for each layer: 12 layers of one row of 512
+        tokens 151 MB, of 2,048 tokens 2.4 GB. Ask for the layers that you need.
+
+        Args:
+          input_ids, attention_mask, token_type_ids: as in `hidden_states`.
+          layers: which of the L layers, counted from 0, from the end with negative numbers; None means all.
+
+        Raises:
+          UserError: there is no such layer; the arrays are not as `hidden_states` wants them.
+        """
+        inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
+        chosen = check_layers(self.description.architecture, layers)
+        with self._precision():
+            return self._attention_maps(self.parameters, *inputs, layers=chosen)
+
+    def mlm_logits(
+        self,
+        input_ids: np.ndarray,
+        attention_mask: np.ndarray | None = None,
+        token_type_ids: np.ndarray | None = None,
+    ) -> jax.Array:
         """The masked-language-model logits: [B, S, V] in float32 (float64 when loaded so).
 
         Raises:
@@ -91,9 +124,9 @@ class Pretrained:
         """
         if self.description.class_names is not None:
             raise UserError("this model was fine-tuned: it has no masked-language-model head")
-        input_ids, attention_mask, _ = check_inputs(self.description.architecture, input_ids, attention_mask)
+        inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
         with self._precision():
-            return self._mlm_logits(self.parameters, input_ids, attention_mask)
+            return self._mlm_logits(self.parameters, *inputs)
 
     def embed(
         self,
@@ -175,18 +208,34 @@ class Pretrained:
         encoder = merge(self._graph, parameters).encoder
         return encoder(input_ids, attention_mask, token_type_ids, dtype=jnp.dtype(self.dtype))
 
+    def _states(self, parameters, input_ids, attention_mask, token_type_ids):
+        mask = jnp.ones_like(input_ids) if attention_mask is None else attention_mask
+        encoder = merge(self._graph, parameters).encoder
+        return encoder.states(input_ids, mask, token_type_ids, dtype=jnp.dtype(self.dtype)), mask
+
     @cached_property
     def _hidden_states(self):
-        def hidden_states(parameters, input_ids, attention_mask, token_type_ids):
-            hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
-            return hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
+        def hidden_states(parameters, input_ids, attention_mask, token_type_ids, *, all_layers: bool):
+            if not all_layers:
+                return widen(self._encode(parameters, input_ids, attention_mask, token_type_ids))
+            states, mask = self._states(parameters, input_ids, attention_mask, token_type_ids)
+            return jnp.where(mask[:, :, None] != 0, widen(jnp.stack(states)), 0)
 
-        return jax.jit(hidden_states)
+        return jax.jit(hidden_states, static_argnames="all_layers")
+
+    @cached_property
+    def _attention_maps(self):
+        def attention_maps(parameters, input_ids, attention_mask, token_type_ids, *, layers):
+            states, mask = self._states(parameters, input_ids, attention_mask, token_type_ids)
+            blocks = merge(self._graph, parameters).encoder.blocks
+            return jnp.stack([blocks[layer].attention.weights(states[layer], mask) for layer in layers])
+
+        return jax.jit(attention_maps, static_argnames="layers")
 
     @cached_property
     def _mlm_logits(self):
-        def mlm_logits(parameters, input_ids, attention_mask):
-            hidden = self._encode(parameters, input_ids, attention_mask)
+        def mlm_logits(parameters, input_ids, attention_mask, token_type_ids):
+            hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
             return merge(self._graph, parameters).logits(hidden)
 
         return jax.jit(mlm_logits)
@@ -210,19 +259,9 @@ class Pretrained:
     def _embedding(self):
         def embedding(parameters, input_ids, attention_mask, token_type_ids, *, pooling: Pooling):
             hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
-            return pool(hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32)), attention_mask, pooling)
+            return pool(widen(hidden), attention_mask, pooling)
 
         return jax.jit(embedding, static_argnames="pooling")
-
-
-def pool(hidden: jax.Array, attention_mask: jax.Array, pooling: Pooling) -> jax.Array:
-    """One vector per row, [B, E], from hidden states [B, S, E]; padding never counts."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    real = attention_mask[:, :, None] != 0
-    if pooling == "max":
-        return jnp.where(real, hidden, -jnp.inf).max(axis=1)
-    return jnp.where(real, hidden, 0).sum(axis=1) / real.sum(axis=1)
 
 
 def _opposite_strand(example: Example) -> Example:
@@ -230,44 +269,3 @@ def _opposite_strand(example: Example) -> Example:
         return reverse_complement_of(example)
     first, second = example
     return reverse_complement_of(first), reverse_complement_of(second)
-
-
-def from_pretrained(source: str | Path, dtype: ComputeType = "float32") -> Pretrained:
-    """Loads a model folder.
-
-    Args:
-      source: a folder with config.json, model.safetensors and a tokenizer.
-      dtype: the type of activations; parameters are float32, or float64 with "float64".
-
-    Raises:
-      UserError: the folder is not that of a DNABERT-2 model, or its parts do not fit together.
-    """
-    if dtype not in ("float32", "bfloat16", "float64"):
-        raise UserError(f"dtype is {dtype!r}; choose 'float32', 'bfloat16' or 'float64'")
-    description = read_description(source)
-    tokenizer = load_tokenizer(source)
-    if tokenizer.vocab_size != description.architecture.vocab_size:
-        raise UserError(
-            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens and the model "
-            f"{description.architecture.vocab_size}; they do not belong together"
-        )
-    _, shapes = description.abstract()
-    found, missing, unused = from_released(read_weights(source), shapes, str(source))
-    if missing:
-        raise UserError(f"{source}: the weights lack {', '.join(missing[:3])}")
-    # A head that this model does not use may lie in the file; anything else is of another architecture.
-    foreign = [
-        key for key in unused if not key.startswith(("bert.pooler.", "cls.predictions.", "classifier."))
-    ]
-    if foreign:
-        layers = description.architecture.num_hidden_layers
-        if any(is_layer_beyond(key, layers) for key in foreign):
-            raise UserError(
-                f"{source}: config.json describes {layers} layers (num_hidden_layers) and the weights more; "
-                "they do not belong together"
-            )
-        raise UserError(f"{source}: the weights hold {', '.join(foreign[:3])}, which DNABERT-2 does not have")
-    parameter_type = np.float64 if dtype == "float64" else np.float32
-    with jax.enable_x64(dtype == "float64"):
-        parameters = {name: jnp.asarray(array, parameter_type) for name, array in found.items()}
-    return Pretrained(description, parameters, tokenizer, dtype)

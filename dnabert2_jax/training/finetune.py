@@ -20,7 +20,8 @@ from dnabert2_jax.config import write_settings
 from dnabert2_jax.data.labelled import LabelledData, load_labelled
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file, atomic_folder, refuse_existing
-from dnabert2_jax.inference.pretrained import Pretrained, from_pretrained
+from dnabert2_jax.inference.loading import from_pretrained
+from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import Parameters, split
 from dnabert2_jax.parallel.mesh import make_mesh, replicated, split_rows

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 import dnabert2_jax
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.sequence import reverse_complement
-from dnabert2_jax.inference.pretrained import from_pretrained
+from dnabert2_jax.inference.loading import from_pretrained
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.inference.pretrained import from_pretrained
+from dnabert2_jax.inference.loading import from_pretrained
 from dnabert2_jax.model.torch_file import read_torch_file
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -12,7 +12,8 @@ from flax import nnx
 from dnabert2_jax.cli.main import main
 from dnabert2_jax.data.labelled import LABELLED_SPLITS, load_labelled, write_labelled
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.inference.pretrained import Pretrained, from_pretrained
+from dnabert2_jax.inference.loading import from_pretrained
+from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import split
 from dnabert2_jax.settings import FinetuneSettings, FinetuneTrainingSettings, OptimizerSettings

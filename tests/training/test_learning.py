@@ -7,7 +7,7 @@ import pytest
 from dnabert2_jax.config import load_settings
 from dnabert2_jax.data.corpus_build import build_corpus
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.inference.pretrained import from_pretrained
+from dnabert2_jax.inference.loading import from_pretrained
 from dnabert2_jax.settings import (
     FinetuneSettings,
     FinetuneTrainingSettings,
