@@ -52,7 +52,8 @@ def load_settings[S: Settings](kind: type[S], source: str, overrides: Sequence[s
             raise UserError(f"{path}: there is no section [{section}]; the sections are {', '.join(values)}")
     for name, text in _pair_overrides(kind, overrides):
         section, key = name.split(".")
-        values[section][key] = _convert(text, name, kind, _COMMAND_LINE, strict=False)
+        value = text.split(",") if _takes_several(_setting_type(kind, name, "")) else text
+        values[section][key] = _convert(value, name, kind, _COMMAND_LINE, strict=False)
     settings = msgspec.convert(values, kind)
     for name, value in _flat(settings).items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -83,7 +84,8 @@ def describe_settings(kind: type[Settings]) -> str:
     for name, default in _flat(kind()).items():
         hint = _setting_type(kind, name, "")
         meaning = next(part.description for part in get_args(hint) if isinstance(part, Meta))
-        lines.append(f"  --{name} {default}".ljust(42) + f" {meaning}")
+        shown = ",".join(default) if isinstance(default, (list, tuple)) else default
+        lines.append(f"  --{name} {shown}".ljust(42) + f" {meaning}")
     return "\n".join(lines)
 
 
@@ -154,6 +156,11 @@ def _parts(hint: Any) -> list[Any]:
     if get_origin(hint) is Literal:
         return [hint]
     return [part for inner in get_args(hint) for part in _parts(inner)]
+
+
+def _takes_several(hint: Any) -> bool:
+    """Whether a setting is a list, which the command line gives with commas between."""
+    return get_origin(hint) is tuple or any(_takes_several(part) for part in get_args(hint))
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

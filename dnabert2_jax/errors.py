@@ -1,4 +1,4 @@
-"""The one error that is meant for people; everything else that is raised is a fault of ours."""
+"""The one error and the one warning that are meant for people; all else that is raised is a fault of ours."""
 
 
 class UserError(Exception):
@@ -6,4 +6,11 @@ class UserError(Exception):
 
     The message is one sentence that names the file, the place in it, and the remedy. The command line
     prints it without a traceback and leaves with exit status 2.
+    """
+
+
+class InputWarning(UserWarning):
+    """The input is usable, and was not taken exactly as it is written; said once per file.
+
+    The command line prints it in one line.
     """

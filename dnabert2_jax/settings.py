@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.model.architecture import Architecture, check_architecture
+from dnabert2_jax.model.lora_settings import Lora
 from dnabert2_jax.problem import Problem
 
 
@@ -148,12 +149,28 @@ _FINETUNE_OPTIMIZER = OptimizerSettings(
 )
 
 
+class LoraSettings(Lora, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[lora]: whether low-rank adapters train in the place of the model, and what they are like."""
+
+    enabled: Annotated[
+        bool, Meta(description="train adapters and the head, and nothing else of the model")
+    ] = False
+
+
 class FinetuneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that defines a fine-tuning run besides the model and the data."""
 
     training: FinetuneTrainingSettings = FinetuneTrainingSettings()
     optimizer: OptimizerSettings = _FINETUNE_OPTIMIZER
+    lora: LoraSettings = LoraSettings()
     mesh: MeshSettings = MeshSettings()
 
+    @property
+    def adapters(self) -> Lora | None:
+        """The adapters to train; None where the whole model trains."""
+        return self.lora if self.lora.enabled else None
+
     def check(self, source: str) -> None:
-        """These cannot contradict each other: the number of steps is known only with the data."""
+        """Raises UserError, naming `source`, where settings contradict each other."""
+        if not self.lora.enabled and self.lora != LoraSettings():
+            raise UserError(f"{source}: [lora] describes adapters and lora.enabled is false; add --lora")

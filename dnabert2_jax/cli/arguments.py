@@ -1,14 +1,16 @@
 """What the commands' parsers share: one-line errors, and settings such as `--training.steps 100`."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from dnabert2_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from dnabert2_jax.inference.engine import Example
+    from dnabert2_jax.inference.answers import Running
+    from dnabert2_jax.inference.jobs import Files, Outcome
     from dnabert2_jax.inference.pretrained import Pretrained
 
 
@@ -49,18 +51,81 @@ def positive(text: str) -> int:
 positive.__name__ = "whole number above 0"
 
 
+def not_negative(text: str) -> int:
+    """An argument that is a whole number, 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+not_negative.__name__ = "whole number"
+
+
+def window_size(text: str) -> int | None:
+    """An argument that is a number of tokens, or `none`."""
+    return None if text == "none" else positive(text)
+
+
+window_size.__name__ = "whole number above 0, or none"
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what names a model."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="M",
+        help="a model folder, a LoRA adapter, or a hub id such as zhihan1996/DNABERT-2-117M",
+    )
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
+
+
 def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what commands have in common that run a model over sequences."""
-    parser.add_argument("--model", required=True, metavar="M", help="a model folder")
+    add_model_arguments(parser)
     parser.add_argument(
         "--input",
         required=True,
         metavar="FILE",
-        help="FASTA, or CSV/TSV with a column sequence, or sequence1 and sequence2 for pairs",
+        help="FASTA, or CSV/TSV with a column sequence, or sequence1 and sequence2 for pairs; - for stdin",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help=".parquet, .npz or .csv")
-    parser.add_argument("--batch-size", type=positive, default=32, help="sequences at once (default 32)")
-    parser.add_argument("--reverse-complement", action="store_true", help="average over both strands")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="sequences of 128 tokens at once on a device, fewer of longer ones (default 32)",
+    )
+    parser.add_argument(
+        "--reverse-complement",
+        action="store_true",
+        help="average over both strands, and tell how far they are apart",
+    )
+    parser.add_argument(
+        "--window",
+        type=window_size,
+        default=4096,
+        metavar="N",
+        help="longer sequences are computed in windows of so many tokens; none for no limit (default 4096)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=not_negative,
+        default=256,
+        metavar="N",
+        help="tokens that windows share (default 256)",
+    )
+    parser.add_argument(
+        "--shard",
+        type=not_negative,
+        metavar="I",
+        help="do part I, from 0 on, of --num-shards, for job arrays",
+    )
+    parser.add_argument(
+        "--num-shards", type=positive, metavar="N", help="in how many parts: record i is of part i modulo N"
+    )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -69,17 +134,35 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_and_read(arguments: argparse.Namespace) -> "tuple[Pretrained, list[str], Iterable[Example]]":
-    """The model, the names of the input's sequences or pairs, and these with a progress bar around them."""
-    from tqdm import tqdm
+def inference_request(arguments: argparse.Namespace) -> "tuple[Pretrained, Files, Running]":
+    """The model, the files and how to run, out of the arguments that `add_inference_arguments` added."""
+    if (arguments.shard is None) != (arguments.num_shards is None):
+        raise UserError("--shard and --num-shards go together; give both, or none")
 
-    from dnabert2_jax.data.pairs import read_examples
+    from dnabert2_jax.inference.answers import Running
+    from dnabert2_jax.inference.jobs import Files
     from dnabert2_jax.inference.loading import from_pretrained
     from dnabert2_jax.inference.output import check_output
 
-    check_output(arguments.output)
-    model = from_pretrained(arguments.model, dtype=arguments.dtype)
-    named = list(read_examples(arguments.input))
-    names = [name for name, _ in named]
-    examples = [example for _, example in named]
-    return model, names, tqdm(examples, unit="sequence", disable=None)
+    files = Files(arguments.input, arguments.output, arguments.shard or 0, arguments.num_shards or 1)
+    check_output(files.output)
+    running = Running(arguments.batch_size, arguments.reverse_complement, arguments.window, arguments.overlap)
+    model = from_pretrained(arguments.model, dtype=arguments.dtype, revision=arguments.revision)
+    return model, files, running
+
+
+@contextmanager
+def sequence_bar() -> Iterator[Callable[[int], object]]:
+    """A progress bar of sequences on a terminal: what is yielded is called with how many more are done."""
+    from tqdm import tqdm
+
+    with tqdm(unit="sequence", disable=None) as bar:
+        yield bar.update
+
+
+def tell(arguments: argparse.Namespace, outcome: "Outcome", what: str) -> None:
+    """Says in a line what was written, and in another how far the strands are apart."""
+    kept = f" ({outcome.kept:,} sequences were done before)" if outcome.kept else ""
+    print(f"{arguments.output}: {what}{kept}")
+    if outcome.consistency is not None:
+        print(outcome.consistency)

@@ -1,6 +1,6 @@
 """`dnabert2 convert`: any readable model, from the hub or from disk, as a safe model folder."""
 
-from dnabert2_jax.cli.arguments import Parser
+from dnabert2_jax.cli.arguments import Parser, add_model_arguments
 
 _EXAMPLES = """examples:
   dnabert2 convert --model zhihan1996/DNABERT-2-117M --output dnabert2
@@ -16,9 +16,8 @@ def main(words: list[str]) -> None:
     parser = Parser(
         "dnabert2 convert", description="Writes a model as a model folder in safetensors.", epilog=_EXAMPLES
     )
-    parser.add_argument("--model", required=True, metavar="M", help="a model folder, an adapter, or a hub id")
+    add_model_arguments(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),

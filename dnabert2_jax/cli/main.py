@@ -24,6 +24,7 @@ _COMMANDS = {
     "corpus": "tokenise genomes into a corpus; look at one; check one",
     "pretrain": "pre-train a masked-language model on a corpus, or resume",
     "finetune": "fine-tune a model on labelled sequences",
+    "convert": "write any readable model as a safe model folder",
     "embed": "write one vector per sequence",
     "predict": "write class probabilities per sequence",
 }

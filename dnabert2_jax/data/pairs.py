@@ -5,8 +5,7 @@ import io
 import os
 from collections.abc import Iterator
 
-from dnabert2_jax.data.labelled import read_sequence_column
-from dnabert2_jax.data.sequences import read_sequences
+from dnabert2_jax.data.sequences import SequenceColumns, read_sequences
 from dnabert2_jax.data.tables import read_table, row_name
 from dnabert2_jax.genome.inputs import open_input
 
@@ -20,7 +19,10 @@ def read_examples(path: str | os.PathLike) -> Iterator[tuple[str, str | tuple[st
       path: the file, or "-" for standard input.
 
     Yields:
-      Name and sequence, or name and pair; the name is found as in `read_sequences`.
+      Name and sequence, or name and pair, one at a time; the name is found as in `read_sequences`.
+
+    Warns:
+      InputWarning: as in `read_sequences`.
 
     Raises:
       UserError: as in `read_sequences`.
@@ -30,11 +32,10 @@ def read_examples(path: str | os.PathLike) -> Iterator[tuple[str, str | tuple[st
         if delimiter is None:
             yield from read_sequences(file)
             return
-        name = str(file.name)
-        rows = list(read_table(file, required=(_PAIR,), delimiter=delimiter))
-        pairs = zip(*(read_sequence_column(name, rows, column) for column in _PAIR), strict=True)
-        for number, (row, pair) in enumerate(zip(rows, pairs, strict=True), start=1):
-            yield row_name(row, number), pair
+        reader = SequenceColumns(str(file.name))
+        for number, row in enumerate(read_table(file, required=(_PAIR,), delimiter=delimiter), start=1):
+            first, second = (reader.read(row, column) for column in _PAIR)
+            yield row_name(row, number), (first, second)
 
 
 def _pair_delimiter(file: io.BufferedReader) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dnabert2_jax.data.tables import check_sequence, read_table, row_name
+from dnabert2_jax.data.tables import Row, check_sequence, read_table, row_name
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.fasta import read_records
 from dnabert2_jax.genome.inputs import Source, open_input, warn_of_rna
@@ -37,11 +37,31 @@ def read_sequences(source: Source) -> Iterator[tuple[str, str]]:
             return
         delimiter = "\t" if b"\t" in beginning.partition(b"\n")[0] else ","
         rows = read_table(file, required=(("sequence",),), delimiter=delimiter)
-        is_rna = False
+        reader = SequenceColumns(str(file.name))
         for number, row in enumerate(rows, start=1):
-            check_sequence(file.name, row, "sequence")
-            sequence = row.fields["sequence"]
-            if not is_rna and "U" in sequence.upper():
-                is_rna = True
-                warn_of_rna(str(file.name), f"line {row.line}")
-            yield row_name(row, number), sequence.replace("U", "T").replace("u", "t")
+            yield row_name(row, number), reader.read(row, "sequence")
+
+
+class SequenceColumns:
+    """Reads the fields of a table that hold sequences; says once where the first RNA is.
+
+    Args:
+      name: what messages call the table.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._is_rna = False
+
+    def read(self, row: Row, column: str) -> str:
+        """The sequence in a column of a row, U read as T.
+
+        Raises:
+          UserError: the field is no sequence.
+        """
+        check_sequence(self._name, row, column)
+        sequence = row.fields[column]
+        if not self._is_rna and "U" in sequence.upper():
+            self._is_rna = True
+            warn_of_rna(self._name, f"line {row.line}")
+        return sequence.replace("U", "T").replace("u", "t")

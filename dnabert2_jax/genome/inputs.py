@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from isal import igzip, igzip_lib
 
-from dnabert2_jax.errors import UserError
+from dnabert2_jax.errors import InputWarning, UserError
 
 STANDARD_INPUT = "-"
 
@@ -28,10 +28,6 @@ _LONGEST_NAME_SHOWN = 60
 _GZIP_MAGIC = b"\x1f\x8b"
 # The empty block that ends every complete bgzip file (SAM specification, section 4.1.2).
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-
-
-class InputWarning(UserWarning):
-    """The input is usable, and was not taken exactly as it is written; said once per file."""
 
 
 @contextmanager

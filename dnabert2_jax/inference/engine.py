@@ -1,103 +1,247 @@
-"""Runs a compiled function over sequences of any lengths: tokenised, sorted into buckets, order kept.
+"""The one engine under all commands that run a model over sequences: examples in, results out, in order.
 
-In: an iterator of sequences, or of pairs of them, and a function of padded batches. Out: one row of results
-for each, in the order that they came.
+A thread reads, tokenises and batches; the devices compute, a few batches behind it; results are fetched
+behind them, so that whoever uses them works while the devices do. Examples are sorted by length in blocks
+that are bounded by their number and their bases, and so is memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from dnabert2_jax.errors import UserError
-from dnabert2_jax.tokenizer.rows import EncodedBatch, EncodedRow, pad_rows
+from dnabert2_jax.errors import InputWarning, UserError
+from dnabert2_jax.genome.sequence import reverse_complement
+from dnabert2_jax.inference.ahead import ahead
+from dnabert2_jax.inference.batching import Inputs, Row, fill, plan_batches
+from dnabert2_jax.inference.encoding import encode_whole
+from dnabert2_jax.inference.windows import Stitch, Window, check_window, cut_windows, stitch_windows
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
 type Example = str | tuple[str, str]
 """A sequence, or a pair of sequences that are read as one input."""
 
-type Compute = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
-"""(input_ids [B, S], attention_mask [B, S], token_type_ids [B, S], None without pairs) → results [B, …]."""
+type Named = tuple[str, Example]
+"""An example with its name."""
 
-# Examples that are sorted by length together. It bounds memory, and the padding that sorting saves.
-_BLOCK = 2048
+type Compute = Callable[[Inputs], jax.Array | np.ndarray]
+"""A batch → [B, k] or [B, S, E], not waited for where it is an array on a device."""
 
-# Attention scores of a batch, B·S², in one head: 32 sequences of 724 tokens. In float32 and 12 heads 0.8 GB.
-_SCORES = 1 << 24
+# Batches whose results are waited for, and batches that are ready to be computed.
+_IN_FLIGHT = 3
+_AHEAD = 16
 
 
-def map_sequences(
-    compute: Compute,
-    tokenizer: SequenceTokenizer,
-    sequences: Iterable[Example],
-    *,
-    batch_size: int,
-) -> Iterator[np.ndarray]:
-    """Applies `compute` to every sequence or pair.
+@dataclass(frozen=True)
+class Plan:
+    """How examples are run.
+
+    Attributes:
+      stitch: how the results of a long record's windows become one.
+      batch_size: most rows computed at once on a device; of rows beyond 128 tokens there are fewer, so that
+        a batch has at most 128 tokens for each of `batch_size`.
+      both_strands: whether the opposite strand of each example is computed too.
+      window: most tokens of a sequence that is computed in one piece, [CLS] and [SEP] counted; None for any.
+        Pairs are always computed in one piece.
+      overlap: tokens that two windows share.
+      devices: how many devices the rows of a batch are split over.
+      block_sequences, block_bases: a block ends with either.
+
+    Raises:
+      UserError: the numbers make no sense.
+    """
+
+    stitch: Stitch = "mean"
+    batch_size: int = 32
+    both_strands: bool = False
+    window: int | None = 4096
+    overlap: int = 256
+    devices: int = 1
+    block_sequences: int = 4096
+    block_bases: int = 1 << 21
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"batch_size is {self.batch_size}; it must be at least 1")
+        check_window(self.window, self.overlap)
+
+
+class Result(NamedTuple):
+    """What came out for an example.
+
+    Attributes:
+      name: of the example.
+      example: what came in.
+      ids: for each strand, the given one first, its token ids int32 [S] with [CLS] and [SEP].
+      values: for each strand, float32 [k], or [tokens, E] where tokens are wanted.
+    """
+
+    name: str
+    example: Example
+    ids: list[np.ndarray]
+    values: list[np.ndarray]
+
+
+def run(
+    compute: Compute, tokenizer: SequenceTokenizer, examples: Iterable[Named], plan: Plan
+) -> Generator[list[Result], None, None]:
+    """Applies `compute` to every example.
+
+    A result depends on its example alone, to rounding: not on the others, their order, or `batch_size`.
 
     Args:
       compute: works row by row. It sees few different S, and for each S one B, so that it is compiled for
         each but once.
       tokenizer: of the model.
-      sequences: any number, read as they are needed.
-      batch_size: the largest B; of long sequences fewer are computed at once.
+      examples: any number, read as they are needed, in another thread.
+      plan: how to.
 
     Yields:
-      The result of each, in order.
+      Blocks of results, in the order of the examples. The examples alone say where a block ends.
+
+    Warns:
+      InputWarning: after the last block, that some sequences were cut into windows.
 
     Raises:
-      UserError: `batch_size` is below 1, or a batch needs more memory than there is.
+      UserError: a batch needs more memory than there is.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-    iterator = iter(sequences)
-    while block := list(islice(iterator, _BLOCK)):
-        encoded = [_encode(tokenizer, example) for example in block]
-        lengths = [len(ids) for ids, _ in encoded]
-        remaining = sorted(range(len(block)), key=lengths.__getitem__)
-        results: list[np.ndarray] = [np.empty(0)] * len(block)
-        # From the longest down, so that the longest of a batch, which sets its shape, is known first.
-        while remaining:
-            length = bucket_length(lengths[remaining[-1]])
-            rows = _rows_at_once(length, batch_size)
-            chosen = remaining[-rows:]
-            del remaining[-rows:]
-            batch = pad_rows([encoded[index] for index in chosen], (rows, length))
-            # Rows beyond the sequences hold one attended [PAD], so that no mean divides by nothing.
-            batch.attention_mask[len(chosen) :, 0] = 1
-            for index, row in zip(chosen, _computed(compute, batch, batch_size), strict=False):
-                results[index] = row
-        yield from results
+    flight: deque[tuple[_Batch, jax.Array | np.ndarray]] = deque()
+    windowed = 0
+    for batch in ahead(_batches(tokenizer, examples, plan), _AHEAD):
+        with _memory_errors(batch, plan):
+            values = compute(batch.inputs)
+        if isinstance(values, jax.Array):
+            values.copy_to_host_async()
+        flight.append((batch, values))
+        if len(flight) > _IN_FLIGHT:
+            windowed += yield from _land(*flight.popleft(), plan)
+    while flight:
+        windowed += yield from _land(*flight.popleft(), plan)
+    if windowed:
+        warnings.warn(
+            f"{windowed:,} of the sequences have more than {plan.window:,} tokens: they were computed in"
+            f" windows that overlap by {plan.overlap:,}, and the results put together",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
-def bucket_length(tokens: int) -> int:
-    """The padded length of a sequence: the next of 16, 24, 32, 48, 64, 96, … (at most a third is padding)."""
-    length = 16
-    while length < tokens:
-        length = length * 3 // 2 if length & (length - 1) == 0 else length * 4 // 3
-    return length
+class _Strand:
+    """One strand of an example: its tokens and windows, and what has been computed of them."""
+
+    def __init__(self, tokenizer: SequenceTokenizer, example: Example, plan: Plan):
+        self.types = None
+        if isinstance(example, str):
+            self.ids = encode_whole(tokenizer, example)
+            self.windows = cut_windows(len(self.ids), plan.window, plan.overlap)
+        else:
+            self.ids, self.types = tokenizer.encode_pair(*example)
+            self.windows = [Window(0, len(self.ids), 0, len(self.ids))]
+        self.values: list[np.ndarray] = [np.empty(0)] * len(self.windows)
+
+    def row(self, number: int) -> Row:
+        window = self.windows[number]
+        ids = self.ids[window.first : window.first + window.length]
+        return Row(ids, self.types, window.start, window.stop)
 
 
-def _encode(tokenizer: SequenceTokenizer, example: Example) -> EncodedRow:
+class _Block:
+    """Examples that are sorted together."""
+
+    def __init__(self, tokenizer: SequenceTokenizer, examples: list[Named], plan: Plan):
+        self.examples = examples
+        self.strands = [
+            [_Strand(tokenizer, part, plan) for part in _strands(example, plan.both_strands)]
+            for _, example in examples
+        ]
+        self.rows = [
+            (strand, number)
+            for strands in self.strands
+            for strand in strands
+            for number in range(len(strand.windows))
+        ]
+
+    def results(self, stitch: Stitch) -> list[Result]:
+        return [
+            Result(
+                name,
+                example,
+                [strand.ids for strand in strands],
+                [stitch_windows(strand.windows, strand.values, stitch) for strand in strands],
+            )
+            for (name, example), strands in zip(self.examples, self.strands, strict=True)
+        ]
+
+
+class _Batch(NamedTuple):
+    block: _Block
+    rows: list[tuple[_Strand, int]]
+    inputs: Inputs
+    is_last: bool  # of its block
+
+
+def _batches(tokenizer: SequenceTokenizer, examples: Iterable[Named], plan: Plan) -> Iterator[_Batch]:
+    for members in _blocks(examples, plan):
+        block = _Block(tokenizer, members, plan)
+        left = len(block.rows)
+        lengths = np.array([strand.windows[number].length for strand, number in block.rows])
+        for places, shape in plan_batches(lengths, plan.batch_size, plan.devices):
+            rows = [block.rows[place] for place in places]
+            left -= len(rows)
+            yield _Batch(block, rows, fill([strand.row(number) for strand, number in rows], shape), not left)
+
+
+def _blocks(examples: Iterable[Named], plan: Plan) -> Iterator[list[Named]]:
+    block: list[Named] = []
+    bases = 0
+    for name, example in examples:
+        block.append((name, example))
+        bases += len(example) if isinstance(example, str) else sum(map(len, example))
+        if len(block) >= plan.block_sequences or bases >= plan.block_bases:
+            yield block
+            block, bases = [], 0
+    if block:
+        yield block
+
+
+def _strands(example: Example, both: bool) -> list[Example]:
+    if not both:
+        return [example]
     if isinstance(example, str):
-        return tokenizer.encode(example), None
-    return tokenizer.encode_pair(*example)
+        return [example, reverse_complement(example)]
+    first, second = example
+    return [example, (reverse_complement(first), reverse_complement(second))]
 
 
-def _rows_at_once(length: int, batch_size: int) -> int:
-    return max(1, min(batch_size, _SCORES // length**2))
+def _land(batch: _Batch, values: jax.Array | np.ndarray, plan: Plan) -> Generator[list[Result], None, int]:
+    """Fetches a batch's results; yields those of its block if it was the last, and returns how many of the
+    block's examples were cut into windows."""
+    with _memory_errors(batch, plan):
+        fetched = np.asarray(values, np.float32)
+    for (strand, number), value in zip(batch.rows, fetched, strict=False):
+        # Of all tokens' vectors only those of real tokens are kept, not the batch that they lie in.
+        strand.values[number] = value[: strand.windows[number].length].copy() if value.ndim == 2 else value
+    if not batch.is_last:
+        return 0
+    yield batch.block.results(plan.stitch)
+    return sum(len(strands[0].windows) > 1 for strands in batch.block.strands)
 
 
-def _computed(compute: Compute, batch: EncodedBatch, batch_size: int) -> np.ndarray:
+@contextmanager
+def _memory_errors(batch: _Batch, plan: Plan) -> Iterator[None]:
     try:
-        return compute(*batch)
+        yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        rows, length = batch.input_ids.shape
-        remedy = f"make it less than {rows}" if rows > 1 else "cut the sequences into shorter ones"
+        rows, length = batch.inputs.input_ids.shape
+        remedy = f"make it less than {rows}" if rows > 1 else "compute in smaller windows (window)"
         raise UserError(
             f"a batch of {rows:,} × {length:,} tokens needs more memory than there is "
-            f"(batch_size is {batch_size}); {remedy}"
+            f"(batch_size is {plan.batch_size}); {remedy}"
         ) from error

@@ -1,56 +1,185 @@
-"""Results by sequence as a file: Parquet, npz or CSV, by the name's ending."""
+"""Results as a file, Parquet, npz or CSV by the name's ending: blocks of rows in, a file that appears whole.
 
-from collections.abc import Sequence
+Blocks are read several times and held one by one, so that memory does not grow with the file.
+"""
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file, check_writable
 
 _ENDINGS = (".parquet", ".npz", ".csv")
 
+# Numbers of a row group of Parquet: 64 MB. Few groups keep the list of them short.
+_GROUP_NUMBERS = 1 << 24
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a row holds.
+
+    Attributes:
+      columns: names of its k numbers.
+      places: what else a row has, and its type, where a sequence has many rows; with nothing it has one.
+    """
+
+    columns: Sequence[str]
+    places: Mapping[str, DTypeLike] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Results of n sequences.
+
+    Attributes:
+      names: n names.
+      counts: int64 [n], rows of each; they add up to r.
+      values: float32 [r, k].
+      places: by name an array [r], as the layout has them.
+    """
+
+    names: list[str]
+    counts: np.ndarray
+    values: np.ndarray
+    places: dict[str, np.ndarray] = field(default_factory=dict)
+
 
 def check_output(path: str | Path) -> None:
-    """Finds out, before anything is computed, whether `write_rows` can write at `path`.
+    """Finds out, before anything is computed, whether `write_results` can write at `path`.
 
     Raises:
-      UserError: `path` has none of the endings that `write_rows` knows, is a folder, or cannot be written.
+      UserError: `path` has none of the endings that `write_results` knows, is a folder, or cannot be written.
     """
     if Path(path).suffix not in _ENDINGS:
         raise UserError(f"{path}: name an output that ends in {', '.join(_ENDINGS)}")
     check_writable(path)
 
 
-def write_rows(path: str | Path, names: Sequence[str], values: np.ndarray, columns: Sequence[str]) -> None:
-    """Writes one row per sequence, whole or not at all.
+def write_results(path: str | Path, blocks: Iterable[Rows], layout: Layout) -> None:
+    """Writes all blocks, whole or not at all.
 
     Args:
-      path: `.npz` holds the arrays `name` [n], `values` [n, k] and `columns` [k]; `.parquet` and `.csv`
-        hold a column `name` and one for each of `columns`. There, one of these that is called `name` too
-        becomes `name_`, with more underscores where that is taken.
-      names: n names.
-      values: float32 [n, k].
-      columns: k names.
+      path: `.parquet` and `.csv` hold a column `name`, those of `layout.places`, and one for each of
+        `layout.columns`. One of these that is called `name` too becomes `name_`, with more underscores where
+        that is taken. `.npz` holds the arrays `name` [n], `values` [r, k], `columns` [k]; and where a
+        sequence has many rows, those of `layout.places`, [r], and `offsets` [n + 1]: the rows of sequence i
+        are `offsets[i]` up to `offsets[i + 1]`.
+      blocks: can be gone through several times.
+      layout: of all blocks.
 
     Raises:
       UserError: see `check_output`; the disk is full.
     """
     check_output(path)
-    suffix = Path(path).suffix
     with atomic_file(path) as file:
-        if suffix == ".npz":
-            np.savez(file, name=np.array(names, str), values=values, columns=np.array(columns, str))
-            return
-        import pyarrow
-        from pyarrow import csv, parquet
-
-        arrays = [pyarrow.array(names, pyarrow.string()), *map(pyarrow.array, values.T)]
-        table = pyarrow.Table.from_arrays(arrays, names=["name", *_beside_name(columns)])
-        if suffix == ".parquet":
-            parquet.write_table(table, file)
+        if Path(path).suffix == ".npz":
+            _write_npz(file, blocks, layout)
         else:
-            csv.write_csv(table, file)
+            _write_table(file, blocks, layout, is_parquet=Path(path).suffix == ".parquet")
+
+
+def _write_npz(file: IO[bytes], blocks: Iterable[Rows], layout: Layout) -> None:
+    counts = np.concatenate([np.zeros(0, np.int64), *(block.counts for block in blocks)])
+    total = int(counts.sum())
+    letters = max((len(name) for block in blocks for name in block.names), default=0)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+
+        def write(name: str, shape: tuple[int, ...], dtype: DTypeLike, parts: Iterable[np.ndarray]) -> None:
+            kind = np.dtype(dtype)
+            header = {
+                "descr": np.lib.format.dtype_to_descr(kind),
+                "fortran_order": False,
+                "shape": shape,
+            }
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, header)
+                for part in parts:
+                    entry.write(np.ascontiguousarray(part, kind).data)
+
+        text = f"<U{max(letters, 1)}"
+        write("name", (len(counts),), text, (np.array(block.names, text) for block in blocks))
+        write("values", (total, len(layout.columns)), np.float32, (block.values for block in blocks))
+        columns = np.array(layout.columns, str)
+        write("columns", columns.shape, columns.dtype, [columns])
+        if layout.places:
+            write("offsets", (len(counts) + 1,), np.int64, [np.concatenate([[0], np.cumsum(counts)])])
+        for name, dtype in layout.places.items():
+            parts = (block.places[name] for block in blocks)
+            kind = np.dtype(dtype)
+            if kind.kind == "U" and not kind.itemsize:
+                kind = np.result_type("<U1", *{block.places[name].dtype for block in blocks})
+            write(name, (total,), kind, parts)
+
+
+def _write_table(file: IO[bytes], blocks: Iterable[Rows], layout: Layout, *, is_parquet: bool) -> None:
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    schema = pyarrow.schema(
+        [
+            ("name", pyarrow.string()),
+            *((name, _arrow_type(dtype)) for name, dtype in layout.places.items()),
+            *((name, pyarrow.float32()) for name in _beside_name(layout.columns)),
+        ]
+    )
+
+    def table(rows: Rows) -> pyarrow.Table:
+        names = pyarrow.array(rows.names, pyarrow.string())
+        if layout.places:
+            names = names.take(pyarrow.array(np.repeat(np.arange(len(rows.names)), rows.counts)))
+        columns = np.ascontiguousarray(rows.values.T, np.float32)
+        places = [pyarrow.array(rows.places[name], schema.field(name).type) for name in layout.places]
+        return pyarrow.Table.from_arrays([names, *places, *map(pyarrow.array, columns)], schema=schema)
+
+    if not is_parquet:
+        with csv.CSVWriter(file, schema) as writer:
+            for rows in blocks:
+                writer.write_table(table(rows))
+        return
+    # A dictionary of numbers that hardly repeat costs time and saves no space.
+    repeating = [
+        "name",
+        *(name for name in layout.places if pyarrow.types.is_string(schema.field(name).type)),
+    ]
+    with parquet.ParquetWriter(file, schema, use_dictionary=repeating) as writer:  # pyright: ignore[reportArgumentType]
+        for rows in _grouped(blocks):
+            writer.write_table(table(rows))
+
+
+def _grouped(blocks: Iterable[Rows]) -> Iterator[Rows]:
+    group: list[Rows] = []
+    numbers = 0
+    for block in blocks:
+        group.append(block)
+        numbers += block.values.size
+        if numbers >= _GROUP_NUMBERS:
+            yield _joined(group)
+            group, numbers = [], 0
+    if group:
+        yield _joined(group)
+
+
+def _joined(blocks: list[Rows]) -> Rows:
+    return Rows(
+        [name for block in blocks for name in block.names],
+        np.concatenate([block.counts for block in blocks]),
+        np.concatenate([block.values for block in blocks]),
+        {name: np.concatenate([block.places[name] for block in blocks]) for name in blocks[0].places},
+    )
+
+
+def _arrow_type(dtype: DTypeLike):
+    import pyarrow
+
+    kind = np.dtype(dtype)
+    return pyarrow.string() if kind.kind == "U" else pyarrow.from_numpy_dtype(kind)
 
 
 def _beside_name(columns: Sequence[str]) -> list[str]:

@@ -3,27 +3,43 @@
 In: a model folder. Out: hidden states, logits, embeddings, predictions, and a model folder again.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_folder
-from dnabert2_jax.genome.sequence import reverse_complement as reverse_complement_of
-from dnabert2_jax.inference.engine import Compute, Example, map_sequences
+from dnabert2_jax.inference.answers import Answer, Running, answer, check_pooling, refuse_pairs
+from dnabert2_jax.inference.batching import Inputs
+from dnabert2_jax.inference.consistency import (
+    AnswerKind,
+    StrandConsistency,
+    compare_strands,
+    summarise_strands,
+)
+from dnabert2_jax.inference.devices import RowSharding
+from dnabert2_jax.inference.engine import Compute, Example, Named, Plan, run
+from dnabert2_jax.inference.forward import Forward
 from dnabert2_jax.inference.inputs import check_inputs, check_layers
-from dnabert2_jax.inference.pooling import Pooling, pool, widen
-from dnabert2_jax.model.folder import ModelDescription, write_model
-from dnabert2_jax.model.parameters import Parameters, merge
+from dnabert2_jax.inference.pooling import TOKEN_POOLINGS, Pooling, TokenPooling, VectorPooling
+from dnabert2_jax.inference.windows import Stitch
+from dnabert2_jax.model.card import NOTHING_KNOWN
+from dnabert2_jax.model.folder import ModelDescription, StoredType, write_model
+from dnabert2_jax.model.parameters import Parameters
+from dnabert2_jax.problem import Problem
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
 type ComputeType = Literal["float32", "bfloat16", "float64"]
+
+# Bases of a block, and, where each base or token has a vector, numbers in a block: a quarter of a gigabyte.
+_BLOCK_BASES = 1 << 21
+_BLOCK_NUMBERS = 1 << 26
 
 
 class Pretrained:
@@ -34,6 +50,8 @@ class Pretrained:
       parameters: by name; float32, or float64 when loaded so.
       tokenizer: the tokenizer that the model was trained with.
       dtype: the type that activations are computed in.
+      mesh: the devices that the parameters lie on; None where they lie on one, and the engine splits batches
+        over all that this process has.
     """
 
     def __init__(
@@ -42,12 +60,15 @@ class Pretrained:
         parameters: Parameters,
         tokenizer: SequenceTokenizer,
         dtype: ComputeType = "float32",
+        *,
+        mesh: Mesh | None = None,
     ):
         self.description = description
         self.parameters = parameters
         self.tokenizer = tokenizer
         self.dtype: ComputeType = dtype
-        self._graph, _ = description.abstract()
+        self.mesh = mesh
+        self._forward = Forward(description, dtype)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -80,8 +101,8 @@ class Pretrained:
           UserError: an array is not of integers, has another shape, or holds an id that the model lacks.
         """
         inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
-        with self._precision():
-            return self._hidden_states(self.parameters, *inputs, all_layers=all_layers)
+        with self._forward.precision():
+            return self._forward.hidden_states(self.parameters, *inputs, all_layers=all_layers)
 
     def attention_maps(
         self,
@@ -107,8 +128,8 @@ class Pretrained:
         """
         inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
         chosen = check_layers(self.description.architecture, layers)
-        with self._precision():
-            return self._attention_maps(self.parameters, *inputs, layers=chosen)
+        with self._forward.precision():
+            return self._forward.attention_maps(self.parameters, *inputs, layers=chosen)
 
     def mlm_logits(
         self,
@@ -125,37 +146,88 @@ class Pretrained:
         if self.description.class_names is not None:
             raise UserError("this model was fine-tuned: it has no masked-language-model head")
         inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
-        with self._precision():
-            return self._mlm_logits(self.parameters, *inputs)
+        with self._forward.precision():
+            return self._forward.mlm_logits(self.parameters, *inputs)
 
+    @overload
     def embed(
         self,
         sequences: Iterable[Example],
+        pooling: VectorPooling = "mean",
+        batch_size: int = 32,
+        reverse_complement: bool = False,
+        *,
+        window: int | None = 4096,
+        overlap: int = 256,
+    ) -> np.ndarray: ...
+    @overload
+    def embed(
+        self,
+        sequences: Iterable[str],
+        pooling: TokenPooling,
+        batch_size: int = 32,
+        reverse_complement: bool = False,
+        *,
+        window: int | None = 4096,
+        overlap: int = 256,
+    ) -> list[np.ndarray]: ...
+    def embed(
+        self,
+        sequences,
         pooling: Pooling = "mean",
         batch_size: int = 32,
         reverse_complement: bool = False,
-    ) -> np.ndarray:
-        """One vector per sequence: float32 [n, E], in the order given.
+        *,
+        window: int | None = 4096,
+        overlap: int = 256,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Vectors of sequences, in the order given.
+
+        A result depends on its sequence alone, to rounding: not on the others, their order, `batch_size` or
+        the number of devices.
 
         Args:
-          sequences: DNA text of any lengths, or pairs `(first, second)` of such.
+          sequences: DNA text of any lengths, or pairs `(first, second)` of such. Any iterable; it is drawn
+            from in a thread of its own.
           pooling: "mean" or "max" over the real tokens, [CLS] and [SEP] included; "cls" is the first
-            token's vector, which means little before fine-tuning.
-          batch_size: most sequences computed at once; never changes the result beyond rounding.
-          reverse_complement: average with the vector of the opposite strand.
+            token's vector, which means little before fine-tuning. "token" is every token's vector, without
+            [CLS] and [SEP]; "nucleotide" gives each base the vector of its token, where unknown letters are
+            tokens of their own and white space is nothing. The last two take no pairs.
+          batch_size: most sequences computed at once on a device, fewer of those with more than 128 tokens.
+          reverse_complement: average with the opposite strand: the vectors, or, of nucleotides, base by base.
+            Not of tokens, which differ between the strands.
+          window: sequences of more tokens than this, [CLS] and [SEP] included, are computed in windows of so
+            many. Each token is taken from one window, the overlap of two being shared out in its middle;
+            "mean" and "max" are over all of them, "cls" is the mean of the windows' [CLS] vectors, each
+            counting as much as the tokens taken from it. None computes everything in one piece, with memory
+            for its attention that grows with the square of its length. Pairs are always computed so.
+          overlap: tokens that two neighbouring windows share at least.
+
+        Returns:
+          float32 [n, E]; for "token" and "nucleotide" a list of n arrays, float32 [tokens, E] or [bases, E].
+
+        Warns:
+          InputWarning: some sequences were computed in windows.
 
         Raises:
-          UserError: no such pooling, `sequences` is one string, `batch_size` is below 1, or memory is short.
+          UserError: no such pooling, or none for these sequences or this tokenizer; `sequences` is one
+            string; a number makes no sense; memory is short.
         """
-        if pooling not in ("mean", "cls", "max"):
-            raise UserError(f"pooling is {pooling!r}; choose 'mean', 'cls' or 'max'")
-        compute = partial(self._embedding, pooling=pooling)
-        return self._both_strands(
-            compute, sequences, self.description.architecture.hidden_size, batch_size, reverse_complement
-        )
+        running = Running(batch_size, reverse_complement, window, overlap)
+        blocks = self.embed_blocks(_named(sequences), pooling, running)
+        values = [answer.values for block in blocks for answer in block]
+        if pooling in TOKEN_POOLINGS:
+            return values
+        return np.stack(values) if values else np.zeros((0, self._width), np.float32)
 
     def predict(
-        self, sequences: Iterable[Example], batch_size: int = 32, reverse_complement: bool = False
+        self,
+        sequences: Iterable[Example],
+        batch_size: int = 32,
+        reverse_complement: bool = False,
+        *,
+        window: int | None = 4096,
+        overlap: int = 256,
     ) -> np.ndarray:
         """What the model was fine-tuned to predict: float32 [n, labels], in the order given.
 
@@ -163,109 +235,159 @@ class Pretrained:
         probability of each; in regression the value itself.
 
         Args:
-          sequences, batch_size, reverse_complement: as in `embed`.
+          sequences, batch_size, reverse_complement, window, overlap: as in `embed`. Of a sequence in windows
+            it is the mean of what each window gives, which counts as much as the tokens taken from it.
+
+        Warns:
+          InputWarning: some sequences were computed in windows.
 
         Raises:
-          UserError: the model was not fine-tuned, `sequences` is one string, `batch_size` is below 1, or
-            memory is short.
+          UserError: the model was not fine-tuned, or as in `embed`.
         """
-        return self._both_strands(
-            self._predictions, sequences, len(self.class_names), batch_size, reverse_complement
-        )
+        running = Running(batch_size, reverse_complement, window, overlap)
+        blocks = self.predict_blocks(_named(sequences), running)
+        values = [answer.values for block in blocks for answer in block]
+        return np.stack(values) if values else np.zeros((0, len(self.class_names)), np.float32)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a model folder in the released layout, whole or not at all; one that is there gives way."""
+    def strand_consistency(
+        self,
+        sequences: Iterable[Example],
+        batch_size: int = 32,
+        *,
+        pooling: VectorPooling = "mean",
+        window: int | None = 4096,
+        overlap: int = 256,
+    ) -> StrandConsistency:
+        """How much it changes the answer to read the opposite strand: of predictions, or else of embeddings.
+
+        Args:
+          sequences, batch_size, window, overlap: as in `embed`.
+          pooling: of the embeddings of a model that was not fine-tuned.
+
+        Raises:
+          UserError: as in `embed`.
+        """
+        running = Running(batch_size, True, window, overlap)
+        if self.description.class_names is None:
+            kind, blocks = "vectors", self.embed_blocks(_named(sequences), pooling, running)
+        else:
+            kind, blocks = self.prediction_kind, self.predict_blocks(_named(sequences), running)
+        measures = [compare_strands(kind, [answer.strands for answer in block]) for block in blocks]
+        return summarise_strands(kind, np.concatenate(measures) if measures else np.empty((0, 1)))
+
+    @property
+    def prediction_kind(self) -> AnswerKind:
+        """What `predict` gives."""
+        kinds: dict[Problem, AnswerKind] = {
+            "single_label_classification": "classes",
+            "multi_label_classification": "labels",
+            "regression": "numbers",
+        }
+        return kinds[self.description.problem]
+
+    def embed_blocks(
+        self, examples: Iterable[Named], pooling: Pooling, running: Running
+    ) -> Iterator[list[Answer]]:
+        """`embed` as a stream: blocks of answers, in order, in memory that does not grow with their number.
+
+        Of a sequence all is held at once: of "token" and "nucleotide" its length times E numbers.
+
+        Args:
+          examples: names and sequences, or pairs.
+          pooling: as in `embed`.
+          running: as the arguments of `embed`.
+
+        Raises:
+          UserError: as in `embed`; what is wrong with the request, at once.
+        """
+        check_pooling(pooling, self.tokenizer, running.reverse_complement)
+        bases = _BLOCK_BASES
+        stitch: Stitch = "max" if pooling == "max" else "mean"
+        if pooling in TOKEN_POOLINGS:
+            examples = refuse_pairs(iter(examples), pooling)
+            bases = min(bases, _BLOCK_NUMBERS // self._width)
+            stitch = "tokens"
+        plan = self._plan(running, stitch, bases)
+        results = run(
+            self._compute(partial(self._forward.embedding, pooling=pooling)), self.tokenizer, examples, plan
+        )
+        return ([answer(result, self.tokenizer, pooling) for result in block] for block in results)
+
+    def predict_blocks(self, examples: Iterable[Named], running: Running) -> Iterator[list[Answer]]:
+        """`predict` as a stream, as `embed_blocks` is of `embed`.
+
+        Raises:
+          UserError: the model was not fine-tuned, or as in `embed_blocks`.
+        """
+        _ = self.class_names  # refuses a model that has none
+        plan = self._plan(running, "mean", _BLOCK_BASES)
+        results = run(self._compute(self._forward.predictions), self.tokenizer, examples, plan)
+        return ([answer(result, self.tokenizer, None) for result in block] for block in results)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that stand for parameters, tokenizer, and how the two are used."""
+        digest = hashlib.sha256(repr((self.description, self.dtype, self.tokenizer.case)).encode())
+        digest.update(self.tokenizer.sha256.encode())
+        for name, array in sorted(self.parameters.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        facts: Mapping[str, str] = NOTHING_KNOWN,
+        dtype: StoredType = "float32",
+    ) -> None:
+        """Writes a model folder in the released layout, whole or not at all; one that is there gives way.
+
+        Args:
+          folder: the folder to make.
+          facts: what its README.md tells of the training, name → value.
+          dtype: of the stored numbers; all but float32 round them.
+        """
         with atomic_folder(folder, replace=True) as temporary:
-            write_model(temporary, self.description, self.parameters)
+            write_model(temporary, self.description, self.parameters, facts=facts, dtype=dtype)
             self.tokenizer.save(temporary)
 
-    def _both_strands(self, compute, sequences, width, batch_size, reverse_complement) -> np.ndarray:
-        if isinstance(sequences, str):
-            raise UserError("sequences is one string, which would count as many of one base; give a list")
+    @property
+    def _width(self) -> int:
+        return self.description.architecture.hidden_size
 
-        def forward(parts: Iterable[Example]) -> np.ndarray:
-            rows = list(map_sequences(self._run(compute), self.tokenizer, parts, batch_size=batch_size))
-            return np.stack(rows) if rows else np.zeros((0, width), np.float32)
-
-        if not reverse_complement:
-            return forward(sequences)
-        sequences = list(sequences)
-        opposite = forward(_opposite_strand(example) for example in sequences)
-        return (forward(sequences) + opposite) / 2
-
-    def _run(self, compute: Callable) -> Compute:
-        def run(input_ids, attention_mask, token_type_ids) -> np.ndarray:
-            with self._precision():
-                results = compute(self.parameters, input_ids, attention_mask, token_type_ids)
-                return np.asarray(results, np.float32)
-
-        return run
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        return jax.enable_x64(True) if self.dtype == "float64" else nullcontext()
-
-    def _encode(self, parameters, input_ids, attention_mask=None, token_type_ids=None):
-        encoder = merge(self._graph, parameters).encoder
-        return encoder(input_ids, attention_mask, token_type_ids, dtype=jnp.dtype(self.dtype))
-
-    def _states(self, parameters, input_ids, attention_mask, token_type_ids):
-        mask = jnp.ones_like(input_ids) if attention_mask is None else attention_mask
-        encoder = merge(self._graph, parameters).encoder
-        return encoder.states(input_ids, mask, token_type_ids, dtype=jnp.dtype(self.dtype)), mask
+    def _plan(self, running: Running, stitch: Stitch, block_bases: int) -> Plan:
+        return Plan(
+            stitch=stitch,
+            batch_size=running.batch_size,
+            both_strands=running.reverse_complement,
+            window=running.window,
+            overlap=running.overlap,
+            devices=self._rows.num_devices,
+            block_bases=block_bases,
+        )
 
     @cached_property
-    def _hidden_states(self):
-        def hidden_states(parameters, input_ids, attention_mask, token_type_ids, *, all_layers: bool):
-            if not all_layers:
-                return widen(self._encode(parameters, input_ids, attention_mask, token_type_ids))
-            states, mask = self._states(parameters, input_ids, attention_mask, token_type_ids)
-            return jnp.where(mask[:, :, None] != 0, widen(jnp.stack(states)), 0)
-
-        return jax.jit(hidden_states, static_argnames="all_layers")
+    def _rows(self) -> RowSharding:
+        return RowSharding(self.mesh)
 
     @cached_property
-    def _attention_maps(self):
-        def attention_maps(parameters, input_ids, attention_mask, token_type_ids, *, layers):
-            states, mask = self._states(parameters, input_ids, attention_mask, token_type_ids)
-            blocks = merge(self._graph, parameters).encoder.blocks
-            return jnp.stack([blocks[layer].attention.weights(states[layer], mask) for layer in layers])
+    def _placed(self) -> Parameters:
+        """The parameters on all devices that the engine uses."""
+        if self.mesh is not None or self._rows.num_devices == 1:
+            return self.parameters
+        with self._forward.precision():
+            return jax.device_put(self.parameters, self._rows.replicated)
 
-        return jax.jit(attention_maps, static_argnames="layers")
+    def _compute(self, function: Callable) -> Compute:
+        def compute(inputs: Inputs) -> jax.Array:
+            with self._forward.precision():
+                return function(self._placed, *self._rows.put(inputs))
 
-    @cached_property
-    def _mlm_logits(self):
-        def mlm_logits(parameters, input_ids, attention_mask, token_type_ids):
-            hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
-            return merge(self._graph, parameters).logits(hidden)
-
-        return jax.jit(mlm_logits)
-
-    @cached_property
-    def _predictions(self):
-        def predictions(parameters, input_ids, attention_mask, token_type_ids):
-            hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
-            logits = merge(self._graph, parameters).logits(hidden)
-            match self.description.problem:
-                case "single_label_classification":
-                    return jax.nn.softmax(logits, axis=-1)
-                case "multi_label_classification":
-                    return jax.nn.sigmoid(logits)
-                case "regression":
-                    return logits
-
-        return jax.jit(predictions)
-
-    @cached_property
-    def _embedding(self):
-        def embedding(parameters, input_ids, attention_mask, token_type_ids, *, pooling: Pooling):
-            hidden = self._encode(parameters, input_ids, attention_mask, token_type_ids)
-            return pool(widen(hidden), attention_mask, pooling)
-
-        return jax.jit(embedding, static_argnames="pooling")
+        return compute
 
 
-def _opposite_strand(example: Example) -> Example:
-    if isinstance(example, str):
-        return reverse_complement_of(example)
-    first, second = example
-    return reverse_complement_of(first), reverse_complement_of(second)
+def _named(sequences: Iterable[Example]) -> Iterator[Named]:
+    if isinstance(sequences, str):
+        raise UserError("sequences is one string, which would count as many of one base; give a list")
+    return ((f"sequence {number}", sequence) for number, sequence in enumerate(sequences, start=1))

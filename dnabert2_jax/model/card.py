@@ -6,12 +6,16 @@ model hubs read.
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from dnabert2_jax.model.architecture import Architecture, count_parameters
 from dnabert2_jax.model.released import HUB_ID
 from dnabert2_jax.problem import Problem
 
 CARD_FILE = "README.md"
+
+NOTHING_KNOWN: Mapping[str, str] = MappingProxyType({})
+"""The facts of a model of whose making nothing is recorded."""
 
 _PURPOSES: dict[Problem, str] = {
     "single_label_classification": "says which of {count} classes a DNA sequence belongs to",

@@ -3,6 +3,8 @@
 In: token ids [B, S] and the segment of each token. Out: hidden states [B, S, E], zero at padding.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,6 +14,9 @@ from dnabert2_jax.kernels.alibi import alibi_slopes
 from dnabert2_jax.kernels.attention import alibi_attention_qkv, alibi_attention_weights
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.layers import Dense, LayerNorm, dropout
+
+# The key of each dense layer's adapter, in the order of the layers; without adapters nothing is drawn.
+type AdapterKeys = Sequence[jax.Array | None]
 
 
 class Embeddings(nnx.Module):
@@ -40,9 +45,12 @@ class Attention(nnx.Module):
         self.output = Dense(width, width, std=std, rngs=rngs)
         self.num_heads = architecture.num_attention_heads
 
-    def __call__(self, x: jax.Array, segment_ids: jax.Array) -> jax.Array:
-        attended = alibi_attention_qkv(self.qkv(x), self._slopes(x), segment_ids=segment_ids)
-        return self.output(attended)
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array, adapter_keys: AdapterKeys = (None, None)
+    ) -> jax.Array:
+        qkv = self.qkv(x, adapter_keys[0])
+        attended = alibi_attention_qkv(qkv, self._slopes(x), segment_ids=segment_ids)
+        return self.output(attended, adapter_keys[1])
 
     def weights(self, x: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """What each token attends to, [B, H, S, S], given what the block is given."""
@@ -61,9 +69,12 @@ class GatedFeedForward(nnx.Module):
         self.output = Dense(a.intermediate_size, a.hidden_size, std=std, rngs=rngs)
         self.dropout_rate = a.hidden_dropout_prob
 
-    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
-        gate, value = jnp.split(self.gated(x), 2, axis=-1)
-        return self.output(dropout(jax.nn.gelu(gate, approximate=False) * value, self.dropout_rate, key))
+    def __call__(
+        self, x: jax.Array, key: jax.Array | None, adapter_keys: AdapterKeys = (None, None)
+    ) -> jax.Array:
+        gate, value = jnp.split(self.gated(x, adapter_keys[0]), 2, axis=-1)
+        inner = dropout(jax.nn.gelu(gate, approximate=False) * value, self.dropout_rate, key)
+        return self.output(inner, adapter_keys[1])
 
 
 class Block(nnx.Module):
@@ -78,10 +89,19 @@ class Block(nnx.Module):
         self.dropout_rate = architecture.hidden_dropout_prob
 
     def __call__(self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None) -> jax.Array:
-        attention_key, inner_key = (None, None) if key is None else jax.random.split(key)
-        attended = dropout(self.attention(x, segment_ids), self.dropout_rate, attention_key)
-        x = self.attention_norm(x + attended)
-        return self.feed_forward_norm(x + self.feed_forward(x, inner_key))
+        attention_key, inner_key, adapter_keys = _block_keys(key)
+        attended = self.attention(x, segment_ids, adapter_keys[:2])
+        x = self.attention_norm(x + dropout(attended, self.dropout_rate, attention_key))
+        return self.feed_forward_norm(x + self.feed_forward(x, inner_key, adapter_keys[2:]))
+
+
+def _block_keys(key: jax.Array | None) -> tuple[jax.Array | None, jax.Array | None, AdapterKeys]:
+    """Keys of a block's two dropouts, and of its four dense layers' adapters."""
+    if key is None:
+        return None, None, [None] * 4
+    attention_key, inner_key = jax.random.split(key)
+    # 0 and 1 would give again what the split gave.
+    return attention_key, inner_key, list(jax.random.split(jax.random.fold_in(key, 2), 4))
 
 
 class Encoder(nnx.Module):

@@ -1,4 +1,4 @@
-"""The layers that the encoder is made of: dense, layer norm, dropout.
+"""The layers that the encoder is made of: dense, low-rank adapter, layer norm, dropout.
 
 Parameters are at least float32; activations carry the compute type, and each layer computes in the
 type of what it is given.
@@ -40,16 +40,43 @@ def _matmul_backward(residuals, dy):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+class LowRankAdapter(nnx.Module):
+    """`scale · dropout(x) @ a @ b`, a [I, r] and b [r, O]: what LoRA adds to a dense layer's output.
+
+    As in PEFT a starts uniform within ±1/√I and b at zero, so that at first nothing is added.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, rank: int, scale: float, dropout_rate: float, rngs: nnx.Rngs
+    ):
+        bound = inputs**-0.5
+        self.a = nnx.Param(jax.random.uniform(rngs.params(), (inputs, rank), minval=-bound, maxval=bound))
+        self.b = nnx.Param(jnp.zeros((rank, outputs)))
+        self.scale = scale
+        self.dropout_rate = dropout_rate
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        # The dropped inputs are drawn again for the gradient: kept, they would outweigh all that LoRA saves.
+        @jax.checkpoint
+        def narrow(x: jax.Array, a: jax.Array) -> jax.Array:
+            return matmul(dropout(x, self.dropout_rate, key), a)
+
+        return self.scale * matmul(narrow(x, self.a[...]), self.b[...])
+
+
 class Dense(nnx.Module):
-    """`x @ kernel + bias`, kernel [I, O]."""
+    """`x @ kernel + bias`, kernel [I, O], plus what an adapter adds where there is one."""
 
     def __init__(self, inputs: int, outputs: int, *, std: float, use_bias: bool = True, rngs: nnx.Rngs):
         self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
+        self.lora: LowRankAdapter | None = None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, adapter_key: jax.Array | None = None) -> jax.Array:
         y = matmul(x, self.kernel[...])
-        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(y.dtype)
+        return y if self.lora is None else y + self.lora(x, adapter_key)
 
 
 class LayerNorm(nnx.Module):

@@ -5,13 +5,14 @@ parameters; out: the other.
 """
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any, cast, get_args
 
 import jax
 import numpy as np
 
-from dnabert2_jax.errors import UserError
+from dnabert2_jax.errors import InputWarning, UserError
 from dnabert2_jax.model.architecture import Architecture, check_architecture
 from dnabert2_jax.problem import Problem
 
@@ -37,6 +38,20 @@ _ARRAYS = {
 }
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _TIED_DECODER = "cls.predictions.decoder.weight"
+_WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
+
+# What may stand on an encoder, and a buffer that older code wrote: not every model here has a use for them.
+_OPTIONAL = ("bert.pooler.", "cls.", "classifier.", "bert.embeddings.position_ids")
+# A model saved without its heads lacks the first prefix, one trained on several GPUs has the second.
+_MODEL_PREFIX, _PARALLEL_PREFIX = "bert.", "module."
+_UNPREFIXED = ("embeddings.", "encoder.", "pooler.")
+# What no DNABERT-2 file has → what a file that has it holds.
+_OTHER_MODELS = {
+    r"(^|\.)esm\.": "an ESM model (as Nucleotide Transformer)",
+    r"\.attention\.self\.query\.|(^|\.)position_embeddings\.": (
+        "a BERT with position embeddings and separate query, key and value (as DNABERT-1)"
+    ),
+}
 
 
 def released_key(name: str) -> str:
@@ -51,14 +66,35 @@ def released_key(name: str) -> str:
 
 
 def to_released(parameters: Mapping[str, jax.Array | np.ndarray]) -> dict[str, np.ndarray]:
-    """Our parameters as a released state dict: kernels become [O, I], the tied decoder is written out."""
+    """Our parameters as a released state dict: kernels become [O, I], the tied decoder is written out.
+
+    Nothing is copied: kernels are transposed views, which are not contiguous.
+    """
     state = {
-        released_key(name): np.ascontiguousarray(_transpose_kernel(name, np.asarray(value)))
-        for name, value in parameters.items()
+        released_key(name): _transpose_kernel(name, np.asarray(value)) for name, value in parameters.items()
     }
-    if "cls.predictions.decoder.bias" in state:
-        state[_TIED_DECODER] = state["bert.embeddings.word_embeddings.weight"]
+    if released_key("head.bias") in state:
+        state[_TIED_DECODER] = state[_WORD_EMBEDDINGS]
     return state
+
+
+def with_released_prefixes(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays under the keys of the released model, where they were saved from a part or a wrapping of it."""
+    if all(key.startswith(_PARALLEL_PREFIX) for key in state):
+        state = {key.removeprefix(_PARALLEL_PREFIX): array for key, array in state.items()}
+    if any(key.startswith(_MODEL_PREFIX) for key in state):
+        return dict(state)
+    return {
+        f"{_MODEL_PREFIX}{key}" if key.startswith(_UNPREFIXED) else key: array for key, array in state.items()
+    }
+
+
+def refuse_other_models(keys: Iterable[str], source: str) -> None:
+    """Raises UserError, saying what it is, where state-dict keys are those of a well-known other model."""
+    for key in keys:
+        for pattern, model in _OTHER_MODELS.items():
+            if re.search(pattern, key):
+                raise UserError(f"{source}: holds {model}, not a DNABERT-2 model: it has {key[:80]}")
 
 
 def from_released(
@@ -75,8 +111,8 @@ def from_released(
       The parameters found, the names not found, and the released keys not used.
 
     Raises:
-      UserError: an array has another shape than the configuration says, or the decoder is not the word
-        embeddings.
+      UserError: an array has another shape than the configuration says, or does not hold fractions, or the
+        decoder is not the word embeddings.
     """
     found, missing = {}, []
     unused = set(state)
@@ -90,11 +126,13 @@ def from_released(
             raise UserError(
                 f"{source}: {key} has shape {state[key].shape}, which config.json does not describe"
             )
+        if not jax.numpy.issubdtype(array.dtype, np.floating):
+            raise UserError(f"{source}: {key} has the type {array.dtype}; weights are floating-point numbers")
         found[name] = array
         unused.discard(key)
-    if _TIED_DECODER in unused:
-        word = state.get("bert.embeddings.word_embeddings.weight")
-        if word is None or not np.array_equal(state[_TIED_DECODER], word):
+    # Without the head there is no use for a decoder, tied or not.
+    if _TIED_DECODER in unused and "head.bias" in found and _WORD_EMBEDDINGS in state:
+        if not np.array_equal(state[_TIED_DECODER], state[_WORD_EMBEDDINGS]):
             raise UserError(
                 f"{source}: {_TIED_DECODER} differs from the word embeddings, to which it is tied"
             )
@@ -102,10 +140,15 @@ def from_released(
     return found, missing, sorted(unused)
 
 
-def is_layer_beyond(key: str, layers: int) -> bool:
-    """Whether a released state-dict key belongs to a layer that a model with so many layers lacks."""
-    layer = re.match(r"bert\.encoder\.layer\.(\d+)\.", key)
-    return layer is not None and int(layer[1]) >= layers
+def is_optional(key: str) -> bool:
+    """Whether a released state-dict key belongs to a head, or to what says nothing, and may go unused."""
+    return key.startswith(_OPTIONAL)
+
+
+def count_layers(keys: Iterable[str]) -> int:
+    """How many layers have released state-dict keys among these, counted to the highest."""
+    found = (re.match(r"bert\.encoder\.layer\.(\d{1,9})\.", key) for key in keys)
+    return max((1 + int(layer[1]) for layer in found if layer), default=0)
 
 
 def _transpose_kernel(name: str, array: np.ndarray) -> np.ndarray:
@@ -116,25 +159,47 @@ def architecture_from_config(config: Mapping[str, Any], source: str) -> Architec
     """Reads the architecture from a released config.json.
 
     Raises:
-      UserError: a number is missing or out of range, or it describes what this encoder does not compute.
+      UserError: it is that of another model, a number is missing or out of range, or it describes what this
+        encoder does not compute.
+
+    Warns:
+      InputWarning: the configuration asks for attention dropout, which counts in training alone: the model is
+        as published without it, and is fine-tuned without it here.
     """
+    kind = config.get("model_type") or "bert"
+    if kind != "bert":
+        like = " (as Nucleotide Transformer)" if kind == "esm" else ""
+        raise UserError(f"{source}: describes a model of the type {kind!r}{like}, not a DNABERT-2 model")
     values = {}
     for name in Architecture.__struct_fields__:
-        value = config.get(name)
+        if config.get(name) is None:
+            raise UserError(f"{source}: gives no {name}, which a DNABERT-2 configuration has")
+        value = config[name]
         expected = float if name in ("hidden_dropout_prob", "layer_norm_eps", "initializer_range") else int
         if isinstance(value, bool) or not isinstance(value, (int, expected)):
             raise UserError(f"{source}: {name} is {value!r}; a DNABERT-2 configuration gives a number")
-        values[name] = expected(value)
+        values[name] = _number(value, expected, f"{source}: {name}")
     activation = config.get("hidden_act", "gelu")
     if activation != "gelu":
         raise UserError(f"{source}: hidden_act is {activation!r}; DNABERT-2 uses 'gelu'")
-    if config.get("attention_probs_dropout_prob", 0.0) != 0.0:
-        raise UserError(
-            f"{source}: attention_probs_dropout_prob is not 0; attention dropout is not supported"
-        )
     architecture = Architecture(**values)
     check_architecture(architecture, source)
+    dropout = config.get("attention_probs_dropout_prob", 0.0)
+    if dropout != 0.0:
+        warnings.warn(
+            f"{source}: attention_probs_dropout_prob is {dropout!r}, which counts in training alone and is "
+            "taken as 0: attention dropout is not computed here",
+            InputWarning,
+            stacklevel=3,
+        )
     return architecture
+
+
+def _number(value: int | float, expected: type, place: str) -> int | float:
+    try:
+        return expected(value)
+    except OverflowError:
+        raise UserError(f"{place} is far too large") from None
 
 
 def config_from_architecture(
@@ -172,7 +237,10 @@ def config_from_architecture(
 
 def class_names_from_config(config: Mapping[str, Any], source: str) -> tuple[str, ...] | None:
     """The classes of a fine-tuned model, by label; None for a model without a classifier."""
-    if "BertForSequenceClassification" not in (config.get("architectures") or []):
+    tasks = config.get("architectures") or []
+    if not isinstance(tasks, list):
+        raise UserError(f"{source}: architectures is {tasks!r}; it must be a list of names or absent")
+    if "BertForSequenceClassification" not in tasks:
         return None
     names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     if (

@@ -5,11 +5,13 @@ pickle inside is read opcode by opcode by a machine that can build dicts, tuples
 tensors, and refuses everything else by name; nothing is imported or called.
 """
 
+import math
 import mmap
 import pickletools
 import struct
 import zipfile
 from dataclasses import dataclass
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ import ml_dtypes
 import numpy as np
 
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.model.mapped_file import map_file
 
-# A state dict's pickle takes some hundred bytes for each array.
-_LONGEST_PICKLE = 1 << 24
+# An array takes some 120 bytes of a state dict's pickle, and as many of the archive's directory. A byte of
+# either can make a reader build some tens.
+_LONGEST_PICKLE = 1 << 20
+_LONGEST_DIRECTORY = 1 << 20
 _LARGEST_RANK = 8
 
 _STORAGES = {
@@ -67,59 +72,102 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file is missing, damaged or truncated, or its pickle holds anything but a state dict.
     """
-    path = Path(path)
+    mapped = map_file(path)
     try:
-        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            pickles = [name for name in entries if name.endswith("/data.pkl")]
-            if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-                raise _Refused("is a zip archive, but not one that torch.save writes")
-            folder = pickles[0].removesuffix("data.pkl")
-            if entries[pickles[0]].file_size > _LONGEST_PICKLE:
-                raise _Refused("its pickle is far longer than a state dict's")
-            order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in entries else b"little"
-            if order != b"little":
-                raise _Refused("was written on a big-endian machine")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            storages = _Storages(mapped, entries, f"{folder}data/")
-            return _state_dict(archive.read(pickles[0]), storages)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, struct.error) as error:
-        raise UserError(
-            f"{path}: is not a file of PyTorch 1.6 or later, or is truncated ({error}); download it again"
-        ) from error
+        members = _Members(mapped, _directory(path))
+        found = _state_dict(members.pickle(), members)
     except _Refused as refusal:
         raise UserError(f"{path}: {refusal}") from refusal
+    if sum(array.nbytes for array in found.values()) > 2 * len(mapped):
+        # Tied arrays share a storage; more would let a small file stand for a model of any size.
+        raise UserError(f"{path}: its arrays are far more than the file holds; it is no state dict")
+    return found
 
 
-class _Storages:
-    """The arrays of bytes in the archive, as views of the mapped file."""
+def _directory(path: str | Path) -> list[zipfile.ZipInfo]:
+    try:
+        with _BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
+            return archive.infolist()
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        ValueError,
+        OverflowError,
+        struct.error,
+    ) as error:
+        raise _Refused(
+            f"is not a file of PyTorch 1.6 or later, or is truncated ({error}); download it again"
+        ) from error
 
-    def __init__(self, mapped: mmap.mmap, entries: dict[str, zipfile.ZipInfo], prefix: str):
-        self._mapped, self._entries, self._prefix = mapped, entries, prefix
 
-    def view(self, storage: _Storage) -> np.ndarray:
-        """The storage's numbers, [numel]."""
-        entry = self._entries.get(self._prefix + storage.key)
-        size = storage.numel * storage.dtype.itemsize
+class _BoundedFile(BufferedReader):
+    """A file whose archive directory is bounded: it is read at once, and then takes many times its size."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(FileIO(path))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        wanted = _LONGEST_DIRECTORY + 1 if size is None or size < 0 else size
+        data = super().read(min(wanted, _LONGEST_DIRECTORY + 1))
+        if len(data) > _LONGEST_DIRECTORY:
+            raise _Refused("its archive has a directory far longer than a state dict's")
+        return data
+
+
+class _Members:
+    """What the archive holds, as parts of the mapped file. Nothing is unpacked."""
+
+    def __init__(self, mapped: mmap.mmap, entries: list[zipfile.ZipInfo]):
+        self._mapped = mapped
+        self._entries = {entry.filename: entry for entry in entries}
+        pickles = [name for name in self._entries if name.endswith("/data.pkl")]
+        if len(pickles) != 1 or len(self._entries) != len(entries):
+            raise _Refused("is a zip archive, but not one that torch.save writes")
+        self._folder = pickles[0].removesuffix("data.pkl")
+
+    def pickle(self) -> bytes:
+        """The pickle that says which arrays there are."""
+        if f"{self._folder}byteorder" in self._entries:
+            begin, size = self._place("byteorder")
+            if self._mapped[begin : begin + min(size, 9)] != b"little":
+                raise _Refused("was written on a big-endian machine")
+        begin, size = self._place("data.pkl")
+        if size > _LONGEST_PICKLE:
+            raise _Refused("its pickle is far longer than a state dict's")
+        return self._mapped[begin : begin + size]
+
+    def array(self, storage: _Storage, offset: int, shape: tuple, strides: tuple) -> np.ndarray:
+        """Some of a storage's numbers; offset and strides count numbers, and stay inside the storage."""
+        begin, size = self._place(f"data/{storage.key}")
+        width = storage.dtype.itemsize
+        if size < storage.numel * width:
+            raise _Refused(f"the storage {storage.key[:40]!r} is too short")
+        steps = [stride * width for stride in strides]
+        return np.ndarray(shape, storage.dtype, self._mapped, begin + offset * width, steps)
+
+    def _place(self, name: str) -> tuple[int, int]:
+        """First byte and size of a member."""
+        entry = self._entries.get(self._folder + name)
         if entry is None:
-            raise _Refused(f"refers to the storage {storage.key[:40]!r}, which it does not hold")
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < size:
-            raise _Refused(f"the storage {storage.key[:40]!r} is compressed or too short")
+            raise _Refused(f"refers to {name[:40]!r}, which it does not hold")
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            raise _Refused(f"{name[:40]!r} is compressed or encrypted, which torch.save never does")
         # A member's bytes follow its local header, whose last two fields have lengths of their own.
-        header = self._mapped[entry.header_offset : entry.header_offset + 30]
+        header = (
+            self._mapped[entry.header_offset : entry.header_offset + 30] if entry.header_offset >= 0 else b""
+        )
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise _Refused(f"the storage {storage.key[:40]!r} has no header where the archive says")
+            raise _Refused(f"{name[:40]!r} has no header where the archive says")
         name_length, extra_length = struct.unpack("<HH", header[26:30])
-        start = entry.header_offset + 30 + name_length + extra_length
-        if start + size > len(self._mapped):
-            raise _Refused(f"the storage {storage.key[:40]!r} reaches beyond the end of the file")
-        return np.frombuffer(self._mapped, storage.dtype, storage.numel, start)
+        begin = entry.header_offset + 30 + name_length + extra_length
+        if begin + entry.file_size > len(self._mapped):
+            raise _Refused(f"{name[:40]!r} reaches beyond the end of the file")
+        return begin, entry.file_size
 
 
-def _state_dict(pickled: bytes, storages: _Storages) -> dict[str, np.ndarray]:
-    found = _run(pickled, storages)
+def _state_dict(pickled: bytes, members: _Members) -> dict[str, np.ndarray]:
+    found = _run(pickled, members)
     if not isinstance(found, dict):
         raise _Refused("holds no dict of arrays")
     for name, value in found.items():
@@ -128,7 +176,7 @@ def _state_dict(pickled: bytes, storages: _Storages) -> dict[str, np.ndarray]:
     return found
 
 
-def _run(pickled: bytes, storages: _Storages) -> Any:
+def _run(pickled: bytes, members: _Members) -> Any:
     """Runs the pickle machine on the opcodes that a state dict needs."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
@@ -166,12 +214,14 @@ def _run(pickled: bytes, storages: _Storages) -> Any:
                 stack.append(_global(str(argument)))
             elif name == "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
+                if not isinstance(module, str) or not isinstance(attribute, str):
+                    raise _Refused("its pickle is damaged (something is called by no name)")
                 stack.append(_global(f"{module} {attribute}"))
             elif name == "BINPERSID":
                 stack.append(_storage(stack.pop()))
             elif name == "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
-                stack.append(_rebuild(function, arguments, storages))
+                stack.append(_rebuild(function, arguments, members))
             elif name == "BUILD":
                 # A state dict carries version numbers of its modules, which say nothing of the arrays.
                 stack.pop()
@@ -209,13 +259,15 @@ def _put(target: Any, items: list[Any]) -> None:
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not isinstance(key, str):
             raise _Refused("its pickle holds a dict whose keys are not names")
+        if key in target:
+            raise _Refused(f"its pickle names {key[:80]!r} twice")
         target[key] = value
 
 
 def _global(name: str) -> _Global:
     if name not in _GLOBALS:
         raise _Refused(
-            f"its pickle asks for {name.replace(' ', '.')[:80]}, which is not part of a state dict"
+            f"its pickle asks for {name.replace(' ', '.')[:80]!r}, which is not part of a state dict"
         )
     return _Global(name)
 
@@ -229,19 +281,21 @@ def _storage(persistent_id: Any) -> _Storage:
     return _Storage(key, _STORAGES[storage.name], numel)
 
 
-def _rebuild(function: Any, arguments: Any, storages: _Storages) -> Any:
+def _rebuild(function: Any, arguments: Any, members: _Members) -> Any:
     name = function.name if isinstance(function, _Global) else None
-    if name == _ORDERED_DICT and arguments == ():
+    if not isinstance(arguments, tuple):
+        raise _Refused("its pickle is damaged (a call without arguments)")
+    if name == _ORDERED_DICT and not arguments:
         return {}
     if name == _REBUILD_TENSOR and isinstance(arguments[0], _Storage):
         storage, offset, shape, strides = arguments[:4]
-        return _tensor(storage, offset, shape, strides, storages)
+        return _tensor(storage, offset, shape, strides, members)
     if name == _REBUILD_PARAMETER and isinstance(arguments[0], np.ndarray):
         return arguments[0]
     raise _Refused(f"its pickle calls {name or 'something'} in a way that no state dict does")
 
 
-def _tensor(storage: _Storage, offset: Any, shape: Any, strides: Any, storages: _Storages) -> np.ndarray:
+def _tensor(storage: _Storage, offset: Any, shape: Any, strides: Any, members: _Members) -> np.ndarray:
     sizes = (offset, *shape, *strides)
     if len(shape) != len(strides) or len(shape) > _LARGEST_RANK or not all(map(_is_count, sizes)):
         raise _Refused("its pickle gives an array an impossible shape")
@@ -249,13 +303,9 @@ def _tensor(storage: _Storage, offset: Any, shape: Any, strides: Any, storages: 
     if 0 in shape or last >= storage.numel:
         raise _Refused("its pickle gives an array a shape beyond its storage")
     # Strides of 0 or overlapping ones would let a small file stand for arrays of any size.
-    if int(np.prod(shape, dtype=object)) > storage.numel:
+    if math.prod(shape) > storage.numel:
         raise _Refused("its pickle gives an array more elements than its storage")
-    numbers = storages.view(storage)
-    width = storage.dtype.itemsize
-    return np.lib.stride_tricks.as_strided(
-        numbers[offset:], shape, [stride * width for stride in strides], writeable=False
-    )
+    return members.array(storage, offset, tuple(shape), tuple(strides))
 
 
 def _is_count(value: Any) -> bool:

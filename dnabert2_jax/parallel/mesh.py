@@ -6,7 +6,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dnabert2_jax.errors import UserError
 
+# Names of the axes: `data` splits the batch, `fsdp` and `tensor` the parameters (see sharding.py).
 DATA = "data"
+FSDP = "fsdp"
+TENSOR = "tensor"
 
 
 def make_mesh(data: int = 0) -> Mesh:

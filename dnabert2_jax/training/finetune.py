@@ -1,7 +1,8 @@
 """Fine-tuning: a model folder and a folder of labelled sequences in, a run folder with its model out.
 
 The recipe is the paper's: AdamW with a short warm-up and a linear decay, the checkpoint of the lowest
-validation loss, its scores over the whole test set.
+validation loss, its scores over the whole test set. What trains is the model, or adapters and the head alone;
+the folder then has these by themselves too.
 """
 
 import json
@@ -22,12 +23,15 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file, atomic_folder, refuse_existing
 from dnabert2_jax.inference.loading import from_pretrained
 from dnabert2_jax.inference.pretrained import Pretrained
+from dnabert2_jax.model.adapter_folder import is_adapter_folder, write_adapter
 from dnabert2_jax.model.folder import ModelDescription
+from dnabert2_jax.model.lora import abstract_adapted, build_adapted, is_adapter, merge_adapters
 from dnabert2_jax.model.parameters import Parameters, split
 from dnabert2_jax.parallel.mesh import make_mesh, replicated, split_rows
 from dnabert2_jax.reports.finetuning import write_finetuning_report
 from dnabert2_jax.settings import FinetuneSettings
 from dnabert2_jax.training.environment import describe_environment
+from dnabert2_jax.training.facts import finetuning_facts
 from dnabert2_jax.training.finetune_evaluation import Evaluation, outcome_of
 from dnabert2_jax.training.finetune_step import make_train_step
 from dnabert2_jax.training.labelled_batches import (
@@ -38,6 +42,14 @@ from dnabert2_jax.training.labelled_batches import (
     warn_of_cuts,
 )
 from dnabert2_jax.training.optimizer import make_optimizer
+from dnabert2_jax.training.partition import (
+    ALL_TRAIN,
+    LORA_RULES,
+    combine_parameters,
+    label_parameters,
+    partition_optimizer,
+    partition_parameters,
+)
 from dnabert2_jax.training.run_log import append_row, read_rows
 from dnabert2_jax.training.state import TrainState, new_state
 
@@ -45,9 +57,20 @@ _REMEDY = "lower optimizer.learning_rate, or compute in float32"
 
 
 def finetune(
-    settings: FinetuneSettings, model: str | Path, data_folder: str | Path, output: str | Path
+    settings: FinetuneSettings,
+    model: str | Path,
+    data_folder: str | Path,
+    output: str | Path,
+    *,
+    revision: str | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes, tests, and writes the run folder, which appears when all is done.
+
+    Args:
+      settings: of the run.
+      model, revision: the base model, as `from_pretrained` takes them.
+      data_folder: holds train, dev and test as `load_labelled` reads them.
+      output: the run folder to make.
 
     Returns:
       What test_scores.json holds: the number of test examples, the loss, and the scores of the problem as
@@ -57,7 +80,11 @@ def finetune(
       UserError: model, data and settings do not fit together, `output` exists, or the loss is not finite.
     """
     refuse_existing(Path(output))
-    base = from_pretrained(model)
+    if settings.adapters is not None and is_adapter_folder(model):
+        raise UserError(
+            f"{model}: holds adapters already; train new ones on its base model, or on model/ beside it"
+        )
+    base = from_pretrained(model, revision=revision)
     data = load_labelled(data_folder, settings.training.problem)
     if data.is_pairs and base.description.architecture.type_vocab_size < 2:
         raise UserError(f"{model}: has no token type for the second sequence of the pairs in {data_folder}")
@@ -76,18 +103,26 @@ def finetune(
             settings, description, base, (train, dev), evaluate, mesh, folder / "metrics.jsonl"
         )
         scores, logits = evaluate(parameters, test)
-        Pretrained(description, parameters, base.tokenizer).save_pretrained(folder / "model")
+        lora = settings.adapters
+        if lora is not None:
+            write_adapter(folder / "adapter", lora, _base_name(model), description, parameters)
+            parameters = merge_adapters(parameters, lora.scale)
+        task = {
+            "data": Path(data_folder).name,
+            "base model": str(model) if revision is None else f"{model} at {revision}",
+            "training examples": len(data.train),
+            "dev examples": len(data.dev),
+            "test examples": len(data.test),
+            "parameters trained": _describe_training(settings, description),
+        }
+        Pretrained(description, parameters, base.tokenizer).save_pretrained(
+            folder / "model", facts=finetuning_facts(settings, task, scores)
+        )
         with atomic_file(folder / "test_scores.json", "w") as file:
             json.dump(scores, file, indent=1)
         write_finetuning_report(
             folder / "report.html",
-            task={
-                "data": Path(data_folder).name,
-                "base model": str(model),
-                "training examples": len(data.train),
-                "dev examples": len(data.dev),
-                "test examples": len(data.test),
-            },
+            task=task,
             settings=msgspec.to_builtins(settings),
             rows=read_rows(folder / "metrics.jsonl"),
             test=scores,
@@ -122,15 +157,18 @@ def _train(
         print(f"only {steps} steps in all: the warm-up is {shorter.warmup_steps} of them", file=sys.stderr)
         optimizer_settings = shorter
     optimizer_settings.check_steps(steps, "optimizer")
-    optimizer = make_optimizer(optimizer_settings, steps)
+    parameters = _starting_parameters(settings, description, base)
+    labels = label_parameters(parameters, ALL_TRAIN if settings.adapters is None else LORA_RULES)
+    trained, frozen = partition_parameters(parameters, labels)
+    optimizer = partition_optimizer(make_optimizer(optimizer_settings, steps), labels)
     train_step = make_train_step(settings, description, optimizer, mesh)
-    parameters = _with_new_head(description, base, training.seed)
     # Laid out on the mesh as the step lays out its results, or else it would be compiled a second time.
-    state = jax.device_put(new_state(parameters, optimizer), replicated(mesh))
-    best_loss, best_parameters = float("inf"), parameters
+    state = jax.device_put(new_state(trained, optimizer), replicated(mesh))
+    frozen = jax.device_put(frozen, replicated(mesh))
+    best_loss, best = float("inf"), trained
     batches = shuffled_batches(train, training.batch_size, training.epochs, training.seed)
     for step, batch in enumerate(tqdm(batches, total=steps, unit="step", disable=None), start=1):
-        state, loss = train_step(state, jax.device_put(batch, split_rows(mesh)))
+        state, loss = train_step(state, frozen, jax.device_put(batch, split_rows(mesh)))
         logs = step % training.log_every == 0 or step == steps
         evaluates = step % training.evaluate_every == 0 or step == steps
         if logs or evaluates:
@@ -138,14 +176,14 @@ def _train(
         if logs:
             append_row(log_path, {"kind": "train", "step": step, "loss": float(loss)})
         if evaluates:
-            scores, _ = evaluate(state.parameters, dev)
+            scores, _ = evaluate(combine_parameters(state.parameters, frozen), dev)
             if not math.isfinite(scores["loss"]):
                 raise UserError(f"step {step}: the loss on dev is not finite; {_REMEDY}")
             append_row(log_path, {"kind": "evaluation", "step": step, **scores})
             if scores["loss"] < best_loss:
                 # The step donates its state, so the best parameters need arrays of their own.
-                best_loss, best_parameters = scores["loss"], jax.tree.map(jnp.copy, state.parameters)
-    return best_parameters
+                best_loss, best = scores["loss"], jax.tree.map(jnp.copy, state.parameters)
+    return combine_parameters(best, frozen)
 
 
 def _require_finite(state: TrainState) -> None:
@@ -153,12 +191,37 @@ def _require_finite(state: TrainState) -> None:
         raise UserError(f"step {int(state.first_skipped)}: loss or gradient is not finite; {_REMEDY}")
 
 
-def _with_new_head(description: ModelDescription, base: Pretrained, seed: int) -> Parameters:
-    """The base model's encoder (and pooler, if it has one) under a head with random numbers."""
-    _, parameters = split(description.build(nnx.Rngs(seed)))
+def _starting_parameters(
+    settings: FinetuneSettings, description: ModelDescription, base: Pretrained
+) -> Parameters:
+    """The base model's encoder (and pooler, if it has one); the head and the adapters are new."""
+    rngs = nnx.Rngs(settings.training.seed)
+    _, parameters = split(build_adapted(description, settings.adapters, rngs))
     kept = {
         name: value
         for name, value in base.parameters.items()
         if name in parameters and not name.startswith("classifier.")
     }
+    new = "the classifier starts" if "pooler.dense.kernel" in kept else "the pooler and the classifier start"
+    print(f"{new} at random, all else as in the base model", file=sys.stderr)
     return parameters | kept
+
+
+def _describe_training(settings: FinetuneSettings, description: ModelDescription) -> str:
+    """How many parameters train, of how many in all."""
+    _, shapes = abstract_adapted(description, settings.adapters)
+    total = sum(math.prod(shape.shape) for shape in shapes.values())
+    if settings.adapters is None:
+        return f"all {total:,}"
+    labels = label_parameters(shapes, LORA_RULES)
+    adapters = sum(math.prod(shape.shape) for name, shape in shapes.items() if is_adapter(name))
+    trained = sum(math.prod(shapes[name].shape) for name in shapes if labels[name] == "trainable")
+    return (
+        f"{trained:,} of {total:,} ({trained / total:.2%}): "
+        f"{adapters:,} of the adapters ({adapters / total:.2%}) and {trained - adapters:,} of the head"
+    )
+
+
+def _base_name(model: str | Path) -> str:
+    """What an adapter calls its base model: the folder, wherever it is read from, or the hub id."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)

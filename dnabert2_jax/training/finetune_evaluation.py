@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnabert2_jax.model.folder import ModelDescription
+from dnabert2_jax.model.lora import abstract_adapted
 from dnabert2_jax.model.parameters import Parameters, merge
 from dnabert2_jax.parallel.mesh import replicated, split_rows
 from dnabert2_jax.reports.outcomes import (
@@ -33,7 +34,7 @@ class Evaluation:
     def __init__(self, settings: FinetuneSettings, description: ModelDescription, mesh: jax.sharding.Mesh):
         self._batch_size, self._mesh = settings.training.batch_size, mesh
         self._description = description
-        graph, _ = description.abstract()
+        graph, _ = abstract_adapted(description, settings.adapters)
         dtype = jnp.dtype(settings.training.compute_dtype)
 
         def evaluate(parameters, batch):

@@ -1,7 +1,7 @@
 """The step of fine-tuning, compiled: a batch of labelled examples is predicted and learnt from on the device.
 
-In: a state and a batch. Out: the next state and the loss, which is the released code's for each problem.
-Dropout is a function of (seed, step).
+In: a state, what is frozen, and a batch. Out: the next state and the loss, which is the released code's for
+each problem. Dropout is a function of (seed, step).
 """
 
 import jax
@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from dnabert2_jax.model.folder import ModelDescription
-from dnabert2_jax.model.parameters import merge
+from dnabert2_jax.model.lora import abstract_adapted
+from dnabert2_jax.model.parameters import Parameters, merge
 from dnabert2_jax.parallel.mesh import replicated, split_rows
 from dnabert2_jax.problem import Problem
 from dnabert2_jax.settings import FinetuneSettings
+from dnabert2_jax.training.partition import combine_parameters
 from dnabert2_jax.training.state import TrainState, apply_gradients
 
 
@@ -33,22 +35,18 @@ def example_losses(logits: jax.Array, labels: jax.Array, problem: Problem) -> ja
             return jnp.square(logits[:, 0] - labels)
 
 
-def make_train_step(
-    settings: FinetuneSettings,
-    description: ModelDescription,
-    optimizer: optax.GradientTransformation,
-    mesh: jax.sharding.Mesh,
-):
-    """Compiles `(state, batch) -> (state, loss)`, which donates the state.
+def make_loss(settings: FinetuneSettings, description: ModelDescription):
+    """The loss `(trained, frozen, batch, key) -> scalar`, to be differentiated with respect to what trains.
 
-    A batch is split over the mesh by rows: {"input_ids", "attention_mask"}, int32 [B, S]; "token_type_ids"
-    too for pairs; "labels"; and "weights", float32 [B], 0 at rows that fill the batch up.
+    `trained` and `frozen` are the two parts of `partition_parameters`; the key draws dropout. A batch is
+    {"input_ids", "attention_mask"}, int32 [B, S]; "token_type_ids" too for pairs; "labels"; and "weights",
+    float32 [B], 0 at rows that fill the batch up.
     """
-    graph, _ = description.abstract()
+    graph, _ = abstract_adapted(description, settings.adapters)
     dtype = jnp.dtype(settings.training.compute_dtype)
 
-    def loss_of(parameters, batch, key):
-        model = merge(graph, parameters)
+    def loss_of(trained, frozen, batch, key):
+        model = merge(graph, combine_parameters(trained, frozen))
         encoder_key, head_key = jax.random.split(key)
         hidden = model.encoder(
             batch["input_ids"],
@@ -61,10 +59,25 @@ def make_train_step(
         losses = example_losses(logits, batch["labels"], description.problem)
         return (losses * batch["weights"]).sum() / batch["weights"].sum()
 
-    def train_step(state: TrainState, batch: dict[str, jax.Array]):
+    return loss_of
+
+
+def make_train_step(
+    settings: FinetuneSettings,
+    description: ModelDescription,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+):
+    """Compiles `(state, frozen, batch) -> (state, loss)`, which donates the state.
+
+    The state holds what trains; `frozen` and the batch, split over the mesh by rows, are as in `make_loss`.
+    """
+    loss_of = make_loss(settings, description)
+
+    def train_step(state: TrainState, frozen: Parameters, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(settings.training.seed), state.step)
-        loss, gradients = jax.value_and_grad(loss_of)(state.parameters, batch, key)
+        loss, gradients = jax.value_and_grad(loss_of)(state.parameters, frozen, batch, key)
         return apply_gradients(state, gradients, optimizer), loss
 
     whole, rows = replicated(mesh), split_rows(mesh)
-    return jax.jit(train_step, in_shardings=(whole, rows), out_shardings=whole, donate_argnums=0)
+    return jax.jit(train_step, in_shardings=(whole, whole, rows), out_shardings=whole, donate_argnums=0)

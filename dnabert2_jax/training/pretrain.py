@@ -25,6 +25,7 @@ from dnabert2_jax.parallel.mesh import make_mesh, replicated, split_rows
 from dnabert2_jax.settings import PretrainSettings
 from dnabert2_jax.tokenizer.kmers import KmerTokenizer
 from dnabert2_jax.training.checkpoints import Checkpoints
+from dnabert2_jax.training.facts import pretraining_facts
 from dnabert2_jax.training.heldout import make_evaluation
 from dnabert2_jax.training.interruption import catch_interruption
 from dnabert2_jax.training.optimizer import make_optimizer
@@ -78,8 +79,11 @@ def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str 
             # The report is written last, and so tells that the model is that of the last step.
             run.report.unlink(missing_ok=True)
             parameters = _train(settings, corpus, run, mesh, checkpoints)
-        Pretrained(ModelDescription(settings.model), parameters, tokenizer).save_pretrained(run.model)
-        report_pretraining(run, settings, corpus, read_rows(run.metrics))
+        rows = read_rows(run.metrics)
+        Pretrained(ModelDescription(settings.model), parameters, tokenizer).save_pretrained(
+            run.model, facts=pretraining_facts(settings, corpus.metadata.species, rows)
+        )
+        report_pretraining(run, settings, corpus, rows)
     return run
 
 

@@ -17,7 +17,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: int32 scalar, steps done, skipped ones included.
-      parameters: by name.
+      parameters: by name; an empty node where one is frozen and lies elsewhere.
       optimizer: Optax's state.
       skipped: int32 scalar, steps that changed nothing because loss or gradient was not finite.
       first_skipped: int32 scalar, the first such step, counted from 1; 0 for none.

@@ -299,8 +299,8 @@ class TestBadInput:
     def test_it_is_named(self, fastas, tokenizer_folder, tmp_path, monkeypatch, capsys, words, message):
         whole = fastas[0][1].read_bytes()
         (tmp_path / "good.fa").write_bytes(whole)
-        (tmp_path / "good.fa.gz").write_bytes(gzip.compress(whole))
-        (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(whole)[:-1000])
+        (tmp_path / "good.fa.gz").write_bytes(gzip.compress(whole, mtime=0))
+        (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(whole, mtime=0)[:-1000])
         (tmp_path / "table.tsv").write_text("path\tspecies\ngood.fa\ta\nmissing.fa\tb\n")
         before = sorted(tmp_path.iterdir())
         monkeypatch.chdir(tmp_path)

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnabert2_jax.errors import UserError
+from dnabert2_jax.errors import InputWarning, UserError
 from dnabert2_jax.genome.fasta import read_chunks, read_records
-from dnabert2_jax.genome.inputs import InputWarning
 
 _SECONDS_PER_FILE = 2.0
 

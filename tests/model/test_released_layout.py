@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dnabert2_jax.errors import UserError
+from dnabert2_jax.errors import InputWarning, UserError
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.released import (
@@ -13,7 +13,9 @@ from dnabert2_jax.model.released import (
     class_names_from_config,
     config_from_architecture,
     from_released,
+    refuse_other_models,
     to_released,
+    with_released_prefixes,
 )
 
 
@@ -177,13 +179,17 @@ def released_config(**changes) -> dict:
     [
         ({"num_attention_heads": 7}, "does not divide"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
-        ({"attention_probs_dropout_prob": 0.1}, "attention_probs_dropout_prob"),
-        ({"vocab_size": "left out"}, "vocab_size is None"),
+        ({"vocab_size": "left out"}, "gives no vocab_size"),
+        ({"layer_norm_eps": None}, "gives no layer_norm_eps"),
         ({"vocab_size": "4096"}, "vocab_size is '4096'"),
         ({"hidden_size": 768.0}, "hidden_size is 768.0"),
         ({"hidden_size": True}, "hidden_size is True"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
         ({"hidden_size": 12 * 10**30}, "hidden_size is 12"),
+        ({"layer_norm_eps": 10**400}, "layer_norm_eps is far too large"),
+        ({"model_type": "esm"}, r"the type 'esm' \(as Nucleotide Transformer\), not a DNABERT-2"),
+        ({"model_type": "gpt2", "vocab_size": None}, "the type 'gpt2', not a DNABERT-2 model"),
+        ({"model_type": ["bert"]}, r"the type \['bert'\]"),
     ],
 )
 def test_other_configurations_are_refused(changes, complaint):
@@ -191,11 +197,64 @@ def test_other_configurations_are_refused(changes, complaint):
         architecture_from_config(released_config(**changes), "config.json")
 
 
+@pytest.mark.parametrize("absent", ["alibi_starting_size", "model_type", "hidden_act", "auto_map"])
+def test_what_changes_no_number_may_be_absent(absent):
+    assert architecture_from_config(released_config(**{absent: "left out"}), "file") == Architecture()
+
+
+def test_attention_dropout_is_told_of_and_taken_as_none():
+    with pytest.warns(InputWarning, match=r"^file: attention_probs_dropout_prob is 0\.1, which counts in"):
+        found = architecture_from_config(released_config(attention_probs_dropout_prob=0.1), "file")
+    assert found == Architecture()
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+@pytest.mark.parametrize("part", ["", "bert."])
+def test_keys_of_a_wrapped_model_and_of_the_encoder_alone(parameters, prefix, part):
+    state = to_released(parameters)
+    saved = {f"{prefix}{key.removeprefix(part)}": array for key, array in state.items()}
+    assert with_released_prefixes(saved).keys() == state.keys()
+
+
+def test_a_prefix_is_added_only_where_none_is(parameters):
+    state = to_released(parameters) | {"encoder.layer.0.extra": np.zeros(3)}
+    assert with_released_prefixes(state).keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "model"),
+    [
+        ("bert.encoder.layer.0.attention.self.query.weight", r"position embeddings .* \(as DNABERT-1\)"),
+        ("bert.embeddings.position_embeddings.weight", r"position embeddings .* \(as DNABERT-1\)"),
+        ("embeddings.position_embeddings.weight", r"position embeddings .* \(as DNABERT-1\)"),
+        ("esm.encoder.layer.0.attention.self.query.weight", "Nucleotide Transformer"),
+    ],
+)
+def test_well_known_other_models_are_refused_by_name(key, model):
+    with pytest.raises(UserError, match=f"^file: holds an? .*{model}.*, not a DNABERT-2 model: it has {key}"):
+        refuse_other_models(["cls.predictions.decoder.bias", key], "file")
+    refuse_other_models(released_table(), "file")
+    refuse_other_models(["bert.embeddings.position_ids"], "file")
+
+
+def test_weights_that_are_no_fractions_are_refused(description, parameters):
+    _, shapes = description.abstract()
+    state = to_released(parameters)
+    state["bert.embeddings.LayerNorm.bias"] = np.zeros(8, np.int64)
+    with pytest.raises(UserError, match=r"bert\.embeddings\.LayerNorm\.bias has the type int64"):
+        from_released(state, shapes, "file")
+
+
 @pytest.mark.parametrize("labels", [{}, {"0": "a", "2": "b"}, ["a", "b"], {"1": "a"}])
 def test_labels_without_a_full_set_of_numbers_are_refused(labels):
     config = released_config(architectures=["BertForSequenceClassification"], id2label=labels)
     with pytest.raises(UserError, match=r"^config.json: id2label"):
         class_names_from_config(config, "config.json")
+
+
+def test_tasks_that_are_no_list_are_refused():
+    with pytest.raises(UserError, match=r"^config.json: architectures is 'BertForMaskedLM'"):
+        class_names_from_config(released_config(architectures="BertForMaskedLM"), "config.json")
 
 
 def test_a_configuration_that_names_no_task_is_a_masked_language_model():

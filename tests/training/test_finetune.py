@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_model, tmp_path, capsys):
 
 def test_the_command_tells_the_scores(monkeypatch, capsys):
     scores = {"loss": 0.25, "pearson_correlation": 0.5, "examples": 1200}
-    monkeypatch.setattr(finetune_module, "finetune", lambda *_: scores)
+    monkeypatch.setattr(finetune_module, "finetune", lambda *_, **__: scores)
     assert main(["finetune", "--model", "m", "--data", "d", "--output", "run"]) == 0
     assert capsys.readouterr().out == (
         "run: on the 1,200 test examples: loss 0.2500, pearson correlation 0.5000\n"

@@ -1,0 +1,168 @@
+"""Embeddings on a CPU: this package beside the released PyTorch code, in one run.
+
+    taskset --cpu-list 0,1 python benchmarks/embedding_speed.py --torch-python PYTHON --torch-code DIR \\
+        --output benchmarks/results/embedding_speed.json
+
+PYTHON has torch, transformers, einops and safetensors; DIR holds the released bert_layers.py and what it
+imports. Both sides load the same file of a 117M model with random weights, and give the mean of the last
+hidden states over full batches of 32×128 and 4×1024 tokens. Each round times every candidate once, one
+after the other; the machine's mood then falls on all alike, and ratios are taken within a round.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from machine import describe_machine
+
+from dnabert2_jax.model.architecture import Architecture
+from dnabert2_jax.model.folder import ModelDescription, write_model
+from dnabert2_jax.model.parameters import Parameters, merge, split
+
+SHAPES = ((32, 128), (4, 1024))
+TYPES = ("float32", "bfloat16")
+TORCH = "torch_float32"
+TORCH_AUTOCAST = "torch_autocast_bfloat16"
+
+
+def main() -> None:
+    """Measures both shapes and writes the result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--torch-python", required=True)
+    parser.add_argument("--torch-code", type=Path, required=True)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+
+    description = ModelDescription(Architecture())
+    parameters = random_parameters(description)
+    embed = compiled_embedding(description)
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(folder, description, parameters)
+        with TorchSide(arguments.torch_python, arguments.torch_code, folder, cores) as torch_side:
+            result: dict = {
+                "machine": describe_machine("jax", "jaxlib", "flax", "numpy") | {"cores_used": cores},
+                "torch": torch_side.versions,
+                "parameters": sum(array.size for array in parameters.values()),
+                "rounds": arguments.rounds,
+                "load_average_at_start": round(os.getloadavg()[0], 2),
+            }
+            for batch, length in SHAPES:
+                shape = f"{batch}x{length}"
+                ids = np.random.default_rng(0).integers(5, 4096, (batch, length)).astype(np.int32)
+                result[shape] = measure(parameters, embed, torch_side, ids, arguments.rounds)
+                print(shape, json.dumps(result[shape], indent=1))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def random_parameters(description: ModelDescription) -> Parameters:
+    """Random numbers; norms and biases too, so that every one of them shows in the comparison."""
+    _, parameters = split(description.build(nnx.Rngs(0)))
+    keys = jax.random.split(jax.random.key(1), len(parameters))
+    return {
+        name: array + 0.02 * jax.random.normal(key, array.shape)
+        for key, (name, array) in zip(keys, parameters.items(), strict=True)
+    }
+
+
+def compiled_embedding(description: ModelDescription):
+    """(parameters, input_ids, attention_mask, dtype) → the mean over real tokens, float32 [B, E]."""
+    graph, _ = description.abstract()
+
+    @jax.jit(static_argnums=3)
+    def embed(parameters, input_ids, attention_mask, dtype):
+        hidden = merge(graph, parameters).encoder(input_ids, attention_mask, dtype=jnp.dtype(dtype))
+        # Hidden states are 0 at padding.
+        return hidden.astype(jnp.float32).sum(axis=1) / attention_mask.sum(axis=1, keepdims=True)
+
+    return embed
+
+
+class TorchSide:
+    """The released code in a process of its own, which computes when it is told to."""
+
+    def __init__(self, python: str, code: Path, folder: str, threads: int):
+        script = Path(__file__).with_name("embedding_speed_torch.py")
+        self.process = subprocess.Popen(
+            [python, script, str(code), folder, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
+        )
+        self.versions = self.answer()
+
+    def __enter__(self) -> "TorchSide":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def answer(self) -> dict:
+        """The next line that it writes."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the PyTorch process ended; its messages are above")
+        return json.loads(line)
+
+    def run(self, ids: np.ndarray, autocast: bool) -> tuple[float, np.ndarray]:
+        """Seconds of one batch, measured over there, and the embeddings."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"input_ids": ids.tolist(), "autocast": autocast}) + "\n")
+        self.process.stdin.flush()
+        answer = self.answer()
+        return answer["seconds"], np.array(answer["embeddings"], np.float32)
+
+
+def measure(parameters: Parameters, embed, torch_side: TorchSide, ids: np.ndarray, rounds: int) -> dict:
+    """Medians over rounds, ratios to the released code, and how far the numbers lie apart."""
+    mask = np.ones_like(ids)
+
+    def ours(dtype: str) -> tuple[float, np.ndarray]:
+        start = time.perf_counter()
+        embeddings = np.asarray(embed(parameters, ids, mask, dtype))
+        return time.perf_counter() - start, embeddings
+
+    candidates = {
+        TORCH: lambda: torch_side.run(ids, autocast=False),
+        TORCH_AUTOCAST: lambda: torch_side.run(ids, autocast=True),
+        **{dtype: (lambda dtype=dtype: ours(dtype)) for dtype in TYPES},
+    }
+    # The first call compiles here, and fills caches there.
+    embeddings = {name: run()[1] for name, run in candidates.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            seconds[name].append(run()[0])
+    reference = np.array(seconds[TORCH])
+    return {
+        name: {
+            "seconds": round(float(np.median(times)), 4),
+            "tokens_per_second": round(ids.size / float(np.median(times)), 1),
+            "speed_over_torch_float32": {
+                "median": round(float(np.median(reference / times)), 2),
+                "least": round(float(np.min(reference / times)), 2),
+                "most": round(float(np.max(reference / times)), 2),
+            },
+            "largest_difference": float(np.abs(embeddings[name] - embeddings[TORCH]).max()),
+        }
+        for name, times in seconds.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

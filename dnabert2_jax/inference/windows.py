@@ -1,0 +1,85 @@
+"""Long records in windows: how many tokens come in, where to cut them; results of windows, one for the whole.
+
+Windows overlap, and each token belongs to one of them alone: the overlap of two is shared out in its middle,
+so that a token is computed with context on both sides. The first window owns [CLS], the last one [SEP].
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from dnabert2_jax.errors import UserError
+
+type Stitch = Literal["mean", "max", "tokens"]
+"""How the results of a record's windows become one: their mean, each counting as much as the tokens that it
+owns; the largest of each number; or the owned tokens' vectors, one after another, without [CLS] and [SEP]."""
+
+
+class Window(NamedTuple):
+    """A part of a record's tokens.
+
+    Attributes:
+      first: of the record's tokens, [CLS] being number 0, the one in whose place the window's [CLS] stands.
+      length: tokens of the window, its [CLS] and [SEP] counted.
+      start, stop: the tokens that the window owns, counted from its [CLS].
+    """
+
+    first: int
+    length: int
+    start: int
+    stop: int
+
+
+def check_window(window: int | None, overlap: int) -> None:
+    """Raises UserError where windows of this kind would hold no token of their own."""
+    if window is not None and window < 3:
+        raise UserError(f"window is {window}; it must be at least 3: [CLS], a token and [SEP]")
+    if overlap < 0 or (window is not None and overlap > window - 3):
+        largest = "" if window is None else f" to {window - 3}, three less than the window"
+        raise UserError(f"overlap is {overlap}; it must be 0{largest or ' or more'}")
+
+
+def cut_windows(tokens: int, window: int | None, overlap: int) -> list[Window]:
+    """Windows over a record, all of one length, that overlap by `overlap` tokens or a little more.
+
+    Args:
+      tokens: of the record, [CLS] and [SEP] counted.
+      window: most tokens of a window, [CLS] and [SEP] counted; None for one window over all.
+      overlap: at least so many tokens are in both of two neighbours.
+    """
+    if window is None or tokens <= window:
+        return [Window(0, tokens, 0, tokens)]
+    inner, room = tokens - 2, window - 2
+    count = -(-(inner - overlap) // (room - overlap))
+    firsts = [number * (inner - room) // (count - 1) for number in range(count)]
+    borders = [(left + room + right) // 2 for left, right in pairwise(firsts)]
+    starts = [0, *(border - first + 1 for border, first in zip(borders, firsts[1:], strict=True))]
+    stops = [*(border - first + 1 for border, first in zip(borders, firsts, strict=False)), window]
+    return [Window(*place) for place in zip(firsts, [window] * count, starts, stops, strict=True)]
+
+
+def stitch_windows(windows: Sequence[Window], values: Sequence[np.ndarray], stitch: Stitch) -> np.ndarray:
+    """One result for a record out of those of its windows.
+
+    Args:
+      windows: of the record, in order.
+      values: float32, for each window [k], or [S, E] of all its tokens where the tokens are wanted.
+      stitch: see `Stitch`.
+
+    Returns:
+      [k], or [tokens, E]. What a single window gives is not changed by a bit.
+    """
+    if stitch == "tokens":
+        owned = [
+            vectors[max(window.start, 1) : min(window.stop, window.length - 1)]
+            for window, vectors in zip(windows, values, strict=True)
+        ]
+        return np.concatenate(owned)
+    if len(windows) == 1:
+        return values[0]
+    if stitch == "max":
+        return np.max(values, axis=0)
+    weights = [window.stop - window.start for window in windows]
+    return np.average(values, axis=0, weights=weights).astype(np.float32)
