@@ -78,9 +78,11 @@ def atomic_folder(path: str | os.PathLike, *, replace: bool = False) -> Iterator
 
     Raises:
       UserError: `path` is there already, or another process made it meanwhile, and `replace` is false; it
-        cannot be written; the disk is full.
+        is the working folder; it cannot be written; the disk is full.
     """
     target = Path(path)
+    if target.is_dir() and target.samefile(os.curdir):
+        raise UserError(f"{target}: is the folder that you are in, which cannot be replaced; name a new one")
     if not replace or target.is_file():
         refuse_existing(target)
     try:

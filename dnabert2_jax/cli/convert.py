@@ -33,7 +33,9 @@ def main(words: list[str]) -> None:
 
     refuse_existing(Path(arguments.output))
     model = from_pretrained(arguments.model, revision=arguments.revision)
-    source = arguments.model + (f" at {arguments.revision}" if arguments.revision else "")
+    # The card may be published, and where a folder lies here is nobody's business.
+    source = Path(arguments.model).resolve().name if Path(arguments.model).is_dir() else arguments.model
+    source += f" at {arguments.revision}" if arguments.revision else ""
     model.save_pretrained(arguments.output, facts={"converted from": source}, dtype=arguments.dtype)
     numbers = sum(array.size for array in model.parameters.values())
     print(f"{arguments.output}: {numbers:,} parameters in {arguments.dtype}")

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dnabert2_jax.inference.batching import Inputs
-from dnabert2_jax.parallel.mesh import TENSOR, make_mesh, replicated
+from dnabert2_jax.parallel.mesh import TENSOR, local_mesh, replicated
 
 
 class RowSharding:
@@ -15,11 +15,11 @@ class RowSharding:
 
     Args:
       mesh: of parameters that are placed already; rows are split over all its axes but `tensor`. None for
-        all devices.
+        all devices of this process.
     """
 
     def __init__(self, mesh: Mesh | None):
-        self._mesh = mesh or make_mesh()
+        self._mesh = mesh or local_mesh()
         # The devices of `tensor` share the work on one row.
         self._axes = tuple(axis for axis in self._mesh.axis_names if axis != TENSOR)
 

@@ -29,9 +29,9 @@ def check_inputs(
       UserError: an array is not of integers, has another shape, or holds a number out of range.
     """
     ids = _integers("input_ids", input_ids)
-    if ids.ndim != 2 or not ids.shape[1]:
+    if ids.ndim != 2 or not ids.size:
         raise UserError(
-            f"input_ids has shape {ids.shape}; it must be [sequences, tokens], with one token or more"
+            f"input_ids has shape {ids.shape}; it must be [sequences, tokens], with one of each or more"
         )
     _check_range("input_ids", ids, architecture.vocab_size)
     mask = None if attention_mask is None else _integers("attention_mask", attention_mask)

@@ -47,7 +47,7 @@ class Files:
       shard, num_shards: record i of the input, counted from 0, is taken if i modulo `num_shards` is `shard`.
 
     Raises:
-      UserError: there is no such shard.
+      UserError: there is no such shard, or the output would overwrite the input.
     """
 
     input: str | Path
@@ -60,6 +60,8 @@ class Files:
             raise UserError(
                 f"--shard is {self.shard}; of {self.num_shards} it must be 0 to {self.num_shards - 1}"
             )
+        if all(map(os.path.exists, (self.input, self.output))) and os.path.samefile(self.input, self.output):
+            raise UserError(f"{self.output}: is the input, which it would overwrite; name another output")
 
 
 @dataclass(frozen=True)
@@ -158,9 +160,8 @@ class _Job:
                 raise KeyboardInterrupt(
                     f"{parts.sequences:,} sequences are done and kept; the same command goes on"
                 ) from None
-            rows = sum(len(block.values) for block in parts)
             consistency = summarise_strands(self.answers, parts.measures()) if both else None
-            return Outcome(parts.sequences, kept, rows, len(self.layout.columns), consistency)
+            return Outcome(parts.sequences, kept, parts.rows, len(self.layout.columns), consistency)
 
     def _examples(self) -> Iterator[Named]:
         return islice(read_examples(self.files.input), self.files.shard, None, self.files.num_shards)

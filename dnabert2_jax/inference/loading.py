@@ -1,5 +1,6 @@
 """`from_pretrained`: a model's name in, a model that is ready to use out, its parameters on their devices."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -59,7 +60,10 @@ def from_pretrained(
 
 def _with_adapter(folder: Path, dtype: ComputeType, mesh: Mesh | None) -> Pretrained:
     adapter = read_adapter(folder)
-    base_folder = model_folder(base_of(folder, adapter))
+    base_name = base_of(folder, adapter)
+    # PEFT notes a revision for folders too, of which it says nothing.
+    is_folder = os.path.isdir(os.path.expanduser(base_name))
+    base_folder = model_folder(base_name, None if is_folder else adapter.revision)
     if is_adapter_folder(base_folder):
         raise UserError(f"{folder}: its base model {adapter.base} is an adapter too; name the model below it")
     base = _from_folder(base_folder, dtype, mesh)

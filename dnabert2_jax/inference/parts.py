@@ -34,7 +34,7 @@ class Parts:
       plan: all that its content depends on, which JSON can hold; None where the run cannot be repeated.
 
     Attributes:
-      sequences: how many sequences the blocks hold.
+      sequences, rows: how many the blocks hold.
 
     Raises:
       UserError: on entering, where another run makes the same output, or the folder cannot be written.
@@ -44,6 +44,7 @@ class Parts:
         path = Path(output)
         self.folder = path.parent / f".{path.name}.parts"
         self.sequences = 0
+        self.rows = 0
         self._plan = None if plan is None else json.dumps(plan, sort_keys=True)
         self._blocks = 0
         self._held = ExitStack()
@@ -82,8 +83,7 @@ class Parts:
         arrays |= {"names": names, "counts": rows.counts, "values": rows.values, "measures": measures}
         with atomic_file(self._path(self._blocks)) as file:
             np.savez(file, allow_pickle=False, **arrays)
-        self._blocks += 1
-        self.sequences += len(rows.names)
+        self._count(rows.counts)
 
     def __iter__(self) -> Iterator[Rows]:
         for number in range(self._blocks):
@@ -100,6 +100,11 @@ class Parts:
                 parts.append(content["measures"])
         return np.concatenate(parts) if parts else np.empty((0, 0))
 
+    def _count(self, counts: np.ndarray) -> None:
+        self._blocks += 1
+        self.sequences += len(counts)
+        self.rows += int(counts.sum())
+
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npz"
 
@@ -107,9 +112,8 @@ class Parts:
         plan = self.folder / _PLAN
         left = plan.read_text(encoding="utf-8") if plan.is_file() else None
         if left is not None and left == self._plan:
-            while (size := _sequences_of(self._path(self._blocks))) is not None:
-                self._blocks += 1
-                self.sequences += size
+            while (counts := _counts_of(self._path(self._blocks))) is not None:
+                self._count(counts)
             return
         if left is not None and self._path(0).exists():
             warnings.warn(
@@ -125,10 +129,10 @@ class Parts:
                 file.write(self._plan)
 
 
-def _sequences_of(path: Path) -> int | None:
-    """How many sequences a block holds; None where it is missing or damaged."""
+def _counts_of(path: Path) -> np.ndarray | None:
+    """The rows of each sequence of a block; None where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            return len(content["counts"])
+            return content["counts"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None

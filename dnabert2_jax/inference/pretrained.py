@@ -29,10 +29,12 @@ from dnabert2_jax.inference.forward import Forward
 from dnabert2_jax.inference.inputs import check_inputs, check_layers
 from dnabert2_jax.inference.pooling import TOKEN_POOLINGS, Pooling, TokenPooling, VectorPooling
 from dnabert2_jax.inference.windows import Stitch
-from dnabert2_jax.model.card import NOTHING_KNOWN
-from dnabert2_jax.model.folder import ModelDescription, StoredType, write_model
+from dnabert2_jax.model.card import CARD_FILE, NOTHING_KNOWN
+from dnabert2_jax.model.folder import CONFIG_FILE, ModelDescription, StoredType, write_model
 from dnabert2_jax.model.parameters import Parameters
+from dnabert2_jax.model.weight_files import WEIGHTS_FILE
 from dnabert2_jax.problem import Problem
+from dnabert2_jax.tokenizer.released import TOKENIZER_FILES
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 
 type ComputeType = Literal["float32", "bfloat16", "float64"]
@@ -40,6 +42,9 @@ type ComputeType = Literal["float32", "bfloat16", "float64"]
 # Bases of a block, and, where each base or token has a vector, numbers in a block: a quarter of a gigabyte.
 _BLOCK_BASES = 1 << 21
 _BLOCK_NUMBERS = 1 << 26
+
+# What `save_pretrained` writes, and may therefore replace.
+_SAVED_FILES = {CONFIG_FILE, CARD_FILE, WEIGHTS_FILE, *TOKENIZER_FILES}
 
 
 class Pretrained:
@@ -211,7 +216,8 @@ class Pretrained:
 
         Raises:
           UserError: no such pooling, or none for these sequences or this tokenizer; `sequences` is one
-            string; a number makes no sense; memory is short.
+            string, or holds something that is neither text nor a pair; a number makes no sense; memory is
+            short.
         """
         running = Running(batch_size, reverse_complement, window, overlap)
         blocks = self.embed_blocks(_named(sequences), pooling, running)
@@ -341,13 +347,17 @@ class Pretrained:
         facts: Mapping[str, str] = NOTHING_KNOWN,
         dtype: StoredType = "float32",
     ) -> None:
-        """Writes a model folder in the released layout, whole or not at all; one that is there gives way.
+        """Writes a model folder in the released layout, whole or not at all; one written so gives way.
 
         Args:
           folder: the folder to make.
           facts: what its README.md tells of the training, name → value.
           dtype: of the stored numbers; all but float32 round them.
+
+        Raises:
+          UserError: the folder is there and holds anything else, or cannot be written; no such `dtype`.
         """
+        refuse_other_files(Path(folder))
         with atomic_folder(folder, replace=True) as temporary:
             write_model(temporary, self.description, self.parameters, facts=facts, dtype=dtype)
             self.tokenizer.save(temporary)
@@ -390,4 +400,22 @@ class Pretrained:
 def _named(sequences: Iterable[Example]) -> Iterator[Named]:
     if isinstance(sequences, str):
         raise UserError("sequences is one string, which would count as many of one base; give a list")
-    return ((f"sequence {number}", sequence) for number, sequence in enumerate(sequences, start=1))
+    return (_checked(f"sequence {number}", sequence) for number, sequence in enumerate(sequences, start=1))
+
+
+def _checked(name: str, example: object) -> Named:
+    match example:
+        case str():
+            return name, example
+        case (str() as first, str() as second):
+            return name, (first, second)
+    raise UserError(f"{name}: is {repr(example)[:40]}; it must be text, or a pair of texts")
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Raises UserError where a model saved at `folder` would replace files that no model folder has."""
+    others = sorted({path.name for path in folder.iterdir()} - _SAVED_FILES) if folder.is_dir() else []
+    if others:
+        raise UserError(
+            f"{folder}: holds {others[0]}, and a model would replace the folder as a whole; name another one"
+        )

@@ -38,7 +38,7 @@ def check_window(window: int | None, overlap: int) -> None:
         raise UserError(f"window is {window}; it must be at least 3: [CLS], a token and [SEP]")
     if overlap < 0 or (window is not None and overlap > window - 3):
         largest = "" if window is None else f" to {window - 3}, three less than the window"
-        raise UserError(f"overlap is {overlap}; it must be 0{largest or ' or more'}")
+        raise UserError(f"overlap (--overlap) is {overlap}; it must be 0{largest or ' or more'}")
 
 
 def cut_windows(tokens: int, window: int | None, overlap: int) -> list[Window]:

@@ -30,6 +30,7 @@ class Adapter:
       layers: released name of a dense layer → its adapter's a [I, r] and b [r, O].
       whole: released key → array, of what was trained whole.
       description: of the fine-tuned model; None where nothing says.
+      revision: branch, tag or commit of a base model on the hub; None for its main branch.
     """
 
     lora: Lora
@@ -37,6 +38,7 @@ class Adapter:
     layers: Mapping[str, tuple[np.ndarray, np.ndarray]]
     whole: Mapping[str, np.ndarray]
     description: ModelDescription | None = None
+    revision: str | None = None
 
 
 def attach_adapter(

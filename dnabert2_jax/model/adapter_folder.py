@@ -72,6 +72,8 @@ def write_adapter(
     base: str,
     description: ModelDescription,
     parameters: Mapping[str, jax.Array],
+    *,
+    revision: str | None = None,
 ) -> None:
     """Writes an adapter folder, whole or not at all; one that is there gives way.
 
@@ -81,6 +83,7 @@ def write_adapter(
       base: the model that they belong to, a hub id or a folder.
       description: of the model with its head.
       parameters: adapters and head; the rest of the model may be among them, and is not written.
+      revision: branch, tag or commit of a base model on the hub.
     """
     whole = whole_modules(description)
     head = {name: value for name, value in parameters.items() if name.split(".")[0] in whole}
@@ -90,7 +93,7 @@ def write_adapter(
             key = f"{_PREFIX}{released_module(module)}.{half}.weight"
             arrays[key] = np.asarray(parameters[f"{module}.lora.{ours}"]).T
     contents = {
-        ADAPTER_CONFIG_FILE: _config(lora, base, whole),
+        ADAPTER_CONFIG_FILE: _config(lora, base, revision, whole),
         CONFIG_FILE: config_from_architecture(
             description.architecture, description.class_names, description.problem
         ),
@@ -111,7 +114,7 @@ def read_adapter(folder: str | Path) -> Adapter:
       UserError: a file is missing or damaged, the adapter is of a kind that is not computed here, or half of
         one is missing.
     """
-    lora, base = _read_config(Path(folder) / ADAPTER_CONFIG_FILE)
+    lora, base, revision = _read_config(Path(folder) / ADAPTER_CONFIG_FILE)
     path = Path(folder) / ADAPTER_WEIGHTS_FILE
     if path.is_file():
         arrays = read_safetensors(path)
@@ -136,7 +139,8 @@ def read_adapter(folder: str | Path) -> Adapter:
         raise UserError(f"{path}: holds no low-rank adapters")
     layers = {layer: (found["lora_A"], found["lora_B"]) for layer, found in halves.items()}
     described = (Path(folder) / CONFIG_FILE).is_file()
-    return Adapter(lora, base, layers, whole, read_description(folder) if described else None)
+    description = read_description(folder) if described else None
+    return Adapter(lora, base, layers, whole, description, revision)
 
 
 def base_of(folder: str | Path, adapter: Adapter) -> str:
@@ -152,7 +156,7 @@ def base_of(folder: str | Path, adapter: Adapter) -> str:
     return str(beside) if beside.is_dir() else adapter.base
 
 
-def _config(lora: Lora, base: str, whole: tuple[str, ...]) -> dict[str, Any]:
+def _config(lora: Lora, base: str, revision: str | None, whole: tuple[str, ...]) -> dict[str, Any]:
     return {
         "alpha_pattern": {},
         "auto_mapping": None,
@@ -167,7 +171,7 @@ def _config(lora: Lora, base: str, whole: tuple[str, ...]) -> dict[str, Any]:
         "peft_type": "LORA",
         "r": lora.rank,
         "rank_pattern": {},
-        "revision": None,
+        "revision": revision,
         "target_modules": lora.targets if isinstance(lora.targets, str) else list(lora.targets),
         "task_type": "SEQ_CLS" if whole else None,
         "use_dora": False,
@@ -175,7 +179,7 @@ def _config(lora: Lora, base: str, whole: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _read_config(path: Path) -> tuple[Lora, str | None]:
+def _read_config(path: Path) -> tuple[Lora, str | None, str | None]:
     config = read_json_object(path)
     if config.get("peft_type") != "LORA":
         raise UserError(f"{path}: peft_type is {config.get('peft_type')!r}; only 'LORA' can be loaded")
@@ -183,25 +187,32 @@ def _read_config(path: Path) -> tuple[Lora, str | None]:
         harmless = value in _NEUTRAL[key] if key in _NEUTRAL else not value
         if key not in _UNDERSTOOD and not harmless:
             raise UserError(f"{path}: {key} is {value!r}; an adapter with it is not computed here")
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if config.get("use_rslora") and type(rank) is int and isinstance(alpha, (int, float)) and rank > 0:
-        # The one number of it that counts: alpha / √r is the scale of r and alpha · √r.
-        alpha *= math.sqrt(rank)
     given = {
-        "rank": rank,
-        "alpha": alpha,
+        "rank": config.get("r"),
+        "alpha": config.get("lora_alpha"),
         "dropout": config.get("lora_dropout", 0.0),
         "targets": config.get("target_modules"),
     }
-    base = config.get("base_model_name_or_path")
-    if not isinstance(base, str | None):
-        raise UserError(f"{path}: base_model_name_or_path is {base!r}, which is not a name")
+    base, revision = _name(config, "base_model_name_or_path", path), _name(config, "revision", path)
     try:
-        return msgspec.convert(given, Lora), base
+        lora = msgspec.convert(given, Lora)
     except msgspec.ValidationError as error:
         raise UserError(
             f"{path}: r, lora_alpha, lora_dropout and target_modules are not those of an adapter: {error}"
         ) from error
+    if not math.isfinite(lora.alpha):
+        raise UserError(f"{path}: lora_alpha is {lora.alpha}; it must be a finite number")
+    if config.get("use_rslora"):
+        # The one number of it that counts: alpha / √r is the scale of r and alpha · √r.
+        lora = msgspec.structs.replace(lora, alpha=lora.alpha * math.sqrt(lora.rank))
+    return lora, base, revision
+
+
+def _name(config: Mapping[str, Any], key: str, path: Path) -> str | None:
+    name = config.get(key)
+    if not isinstance(name, str | None):
+        raise UserError(f"{path}: {key} is {name!r}, which is not a name")
+    return name
 
 
 def _released_keys(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """The architecture: the few numbers that define a model, under the names of the released config.json."""
 
+from math import inf
 from typing import Annotated
 
 import msgspec
@@ -51,8 +52,8 @@ def check_architecture(architecture: Architecture, source: str) -> None:
         )
     if not 0 <= architecture.hidden_dropout_prob < 1:
         raise UserError(f"{source}: hidden_dropout_prob must lie in [0, 1)")
-    if not (architecture.layer_norm_eps > 0 and architecture.initializer_range > 0):
-        raise UserError(f"{source}: layer_norm_eps and initializer_range must be positive")
+    if not all(0 < number < inf for number in (architecture.layer_norm_eps, architecture.initializer_range)):
+        raise UserError(f"{source}: layer_norm_eps and initializer_range must be positive and finite")
 
 
 def count_parameters(architecture: Architecture) -> int:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +154,13 @@ def write_model(
       description, parameters: of the model.
       facts: what the model card tells of the training, name → value.
       dtype: of the stored numbers.
+
+    Raises:
+      UserError: there is no such `dtype`; the folder cannot be written.
     """
+    known = get_args(StoredType.__value__)
+    if dtype not in known:
+        raise UserError(f"dtype is {dtype!r}; a model is stored in {', '.join(known)}")
     config = config_from_architecture(description.architecture, description.class_names, description.problem)
     config["torch_dtype"] = dtype
     with atomic_file(Path(folder) / WEIGHTS_FILE) as file:

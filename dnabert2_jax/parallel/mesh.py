@@ -28,6 +28,11 @@ def make_mesh(data: int = 0) -> Mesh:
     return Mesh(used, (DATA,), axis_types=(AxisType.Auto,))
 
 
+def local_mesh() -> Mesh:
+    """Lays the devices of this process, which need not be all, out along the `data` axis."""
+    return Mesh(np.array(jax.local_devices()), (DATA,), axis_types=(AxisType.Auto,))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())

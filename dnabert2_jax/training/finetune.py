@@ -21,6 +21,7 @@ from dnabert2_jax.config import write_settings
 from dnabert2_jax.data.labelled import LabelledData, load_labelled
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file, atomic_folder, refuse_existing
+from dnabert2_jax.inference.hub import model_folder
 from dnabert2_jax.inference.loading import from_pretrained
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.model.adapter_folder import is_adapter_folder, write_adapter
@@ -80,11 +81,12 @@ def finetune(
       UserError: model, data and settings do not fit together, `output` exists, or the loss is not finite.
     """
     refuse_existing(Path(output))
-    if settings.adapters is not None and is_adapter_folder(model):
+    model_files = model_folder(model, revision)
+    if settings.adapters is not None and is_adapter_folder(model_files):
         raise UserError(
             f"{model}: holds adapters already; train new ones on its base model, or on model/ beside it"
         )
-    base = from_pretrained(model, revision=revision)
+    base = from_pretrained(model_files)
     data = load_labelled(data_folder, settings.training.problem)
     if data.is_pairs and base.description.architecture.type_vocab_size < 2:
         raise UserError(f"{model}: has no token type for the second sequence of the pairs in {data_folder}")
@@ -105,7 +107,8 @@ def finetune(
         scores, logits = evaluate(parameters, test)
         lora = settings.adapters
         if lora is not None:
-            write_adapter(folder / "adapter", lora, _base_name(model), description, parameters)
+            base_name = _base_name(model)
+            write_adapter(folder / "adapter", lora, base_name, description, parameters, revision=revision)
             parameters = merge_adapters(parameters, lora.scale)
         task = {
             "data": Path(data_folder).name,
@@ -116,7 +119,8 @@ def finetune(
             "parameters trained": _describe_training(settings, description),
         }
         Pretrained(description, parameters, base.tokenizer).save_pretrained(
-            folder / "model", facts=finetuning_facts(settings, task, scores)
+            folder / "model",
+            facts=finetuning_facts(settings, task | {"base model": _public_name(model)}, scores),
         )
         with atomic_file(folder / "test_scores.json", "w") as file:
             json.dump(scores, file, indent=1)
@@ -222,6 +226,13 @@ def _describe_training(settings: FinetuneSettings, description: ModelDescription
     )
 
 
+def _public_name(model: str | Path) -> str:
+    """What a card that may be published calls the base model: a folder by its last name alone."""
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else str(model)
+
+
 def _base_name(model: str | Path) -> str:
     """What an adapter calls its base model: the folder, wherever it is read from, or the hub id."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else str(model)

@@ -18,7 +18,7 @@ from dnabert2_jax.data.corpus import Corpus
 from dnabert2_jax.data.windows import WindowSource, window_batches
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import folder_lock
-from dnabert2_jax.inference.pretrained import Pretrained
+from dnabert2_jax.inference.pretrained import Pretrained, refuse_other_files
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import Parameters
 from dnabert2_jax.parallel.mesh import make_mesh, replicated, split_rows
@@ -68,6 +68,7 @@ def pretrain(settings: PretrainSettings, corpus_folder: str | Path, output: str 
         raise UserError(f"{run.path}: cannot be made a run folder: {error.strerror}") from error
     with folder_lock(run.path):
         claim_run_folder(run, settings, corpus.fingerprint)
+        refuse_other_files(run.model)
         with Checkpoints(run.checkpoints, keep=settings.training.keep_checkpoints) as checkpoints:
             done, wanted = checkpoints.latest_step or 0, settings.training.steps
             if done > wanted:

@@ -63,6 +63,14 @@ def test_half_precision_is_rounded_and_read_again(tiny_model: Path, tmp_path: Pa
         )
 
 
+def test_the_folder_that_one_is_in_cannot_be_made(tiny_model: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for output in (".", str(tmp_path)):
+        assert main(["convert", "--model", str(tiny_model), "--output", output]) == 2
+        assert "is the folder that you are in" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_output_that_is_there_is_left_alone(tiny_model: Path, tmp_path: Path, capsys):
     (tmp_path / "precious").write_text("data")
     assert main(["convert", "--model", str(tiny_model), "--output", str(tmp_path)]) == 2

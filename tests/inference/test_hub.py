@@ -12,12 +12,17 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
+from flax import nnx
 from hub_server import Hub, Repository, running_hub
 from huggingface_hub import constants
 
 from dnabert2_jax.errors import InputWarning, UserError
 from dnabert2_jax.inference.hub import model_folder
 from dnabert2_jax.inference.loading import from_pretrained
+from dnabert2_jax.model.adapter_folder import write_adapter
+from dnabert2_jax.model.lora import build_adapted
+from dnabert2_jax.model.lora_settings import Lora
+from dnabert2_jax.model.parameters import split
 
 MODEL = "lab/dna-model"
 NEWER = "b" * 40
@@ -165,6 +170,23 @@ def test_an_adapter_needs_no_model(hub: Hub, weights: str):
     files = {"adapter_config.json": b"{}", weights: b"weights"}
     hub.repositories[MODEL] = Repository(files | CODE | {"training_args.bin": b""})
     assert contents(model_folder(MODEL)) == files
+
+
+def test_an_adapter_names_the_revision_of_its_base(hub: Hub, tiny_model: Path, tmp_path: Path):
+    hub.repositories[MODEL] = Repository(contents(tiny_model))
+    base = from_pretrained(tiny_model)
+    lora = Lora(targets=("Wqkv",))
+    _, parameters = split(build_adapted(base.description, lora, nnx.Rngs(0)))
+    write_adapter(tmp_path / "adapter", lora, MODEL, base.description, parameters, revision="main")
+    np.testing.assert_allclose(
+        from_pretrained(tmp_path / "adapter").embed(["ACGTT"]), base.embed(["ACGTT"]), atol=1e-6
+    )
+    write_adapter(tmp_path / "adapter", lora, MODEL, base.description, parameters, revision="gone")
+    with pytest.raises(UserError, match="the hub has no revision 'gone' of it"):
+        from_pretrained(tmp_path / "adapter")
+    # A folder has no revisions: it is taken as it is.
+    base.save_pretrained(tmp_path / "adapter" / MODEL)
+    assert from_pretrained(tmp_path / "adapter").description == base.description
 
 
 @pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "tokenizer.json"])

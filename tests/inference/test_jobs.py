@@ -126,7 +126,7 @@ def test_a_shard_may_be_empty(tiny_model, tmp_path):
         (["--shard", "1"], "--shard and --num-shards go together"),
         (["--shard", "3", "--num-shards", "3"], "--shard is 3; of 3 it must be 0 to 2"),
         (["--window", "2"], "window is 2"),
-        (["--overlap", "5000"], "overlap is 5000"),
+        (["--overlap", "5000"], "(--overlap) is 5000"),
         (["--pooling", "token", "--reverse-complement"], "choose pooling 'nucleotide'"),
     ],
 )
@@ -134,6 +134,15 @@ def test_bad_requests(tiny_model, fasta, tmp_path, capsys, options, complaint):
     assert embed(tiny_model, fasta, tmp_path / "out.npz", *options) == 2
     assert complaint in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.fa"]
+
+
+def test_the_input_is_not_overwritten(tiny_model, tmp_path, monkeypatch, capsys):
+    table = tmp_path / "in.csv"
+    table.write_text("sequence\nACGT\n")
+    monkeypatch.chdir(tmp_path)
+    assert embed(tiny_model, table, Path("in.csv")) == 2
+    assert "in.csv: is the input, which it would overwrite" in capsys.readouterr().err
+    assert table.read_text() == "sequence\nACGT\n"
 
 
 @pytest.fixture

@@ -152,6 +152,20 @@ def test_saving_and_loading_keeps_every_bit(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
+def test_saving_replaces_nothing_but_a_model(model, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match=r"work: holds thesis\.txt, and a model would replace the folder"):
+        model.save_pretrained(tmp_path / "work")
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["thesis.txt"]
+
+
+def test_numbers_are_stored_as_floating_point(model, tmp_path):
+    with pytest.raises(UserError, match="dtype is 'int8'; a model is stored in float32, bfloat16, float16"):
+        model.save_pretrained(tmp_path / "copy", dtype="int8")
+    assert not list(tmp_path.iterdir())
+
+
 def test_masked_language_model_logits_need_that_head(released, model):
     ids = model.tokenizer.encode("ACGTACGT")[None]
     assert model.mlm_logits(ids).shape == (1, ids.shape[1], 64)
@@ -169,6 +183,7 @@ IDS = np.array([[1, 5, 2], [1, 6, 2]])
         (IDS - 2, None, "input_ids holds -1; this model has 0 to 63"),
         (IDS[0], None, r"input_ids has shape \(3,\); it must be \[sequences, tokens\]"),
         (IDS[:, :0], None, r"input_ids has shape \(2, 0\)"),
+        (IDS[:0], None, r"input_ids has shape \(0, 3\)"),
         (IDS / 2, None, "input_ids has the type float64; it must hold integers"),
         ([[1, 2], [1, 5, 2]], None, "input_ids has rows of different lengths"),
         (IDS, np.ones((2, 4), int), r"attention_mask has shape \(2, 4\) and input_ids \(2, 3\)"),
@@ -207,5 +222,8 @@ def test_requests_that_make_no_sense(model, tiny_model):
         from_pretrained(tiny_model, dtype="float8")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="one string"):
         model.embed("ACGT")
+    for stranger in (float("nan"), None, b"ACGT", ("A", "C", "G"), ("A", 1)):
+        with pytest.raises(UserError, match=r"sequence 2: is .*; it must be text, or a pair of texts"):
+            model.embed(["ACGT", stranger])
     with pytest.raises(UserError, match="batch_size is 0"):
         model.embed(["ACGT"], batch_size=0)

@@ -66,7 +66,7 @@ def test_one_window_changes_nothing():
 
 @pytest.mark.parametrize(
     ("window", "overlap", "complaint"),
-    [(2, 0, "window is 2"), (100, 98, "overlap is 98; it must be 0 to 97"), (None, -1, "0 or more")],
+    [(2, 0, "window is 2"), (100, 98, "is 98; it must be 0 to 97"), (None, -1, "0 or more")],
 )
 def test_windows_that_make_no_sense(window, overlap, complaint):
     with pytest.raises(UserError, match=complaint):

@@ -232,10 +232,13 @@ def test_the_base_is_looked_for_beside_the_adapter(folder):
         ({"r": ...}, "r, lora_alpha, lora_dropout and target_modules"),
         ({"r": "8"}, "r, lora_alpha, lora_dropout and target_modules"),
         ({"r": "8", "use_rslora": True}, "r, lora_alpha, lora_dropout and target_modules"),
+        ({"lora_alpha": float("inf")}, "lora_alpha is inf; it must be a finite number"),
+        ({"lora_alpha": 10**400, "use_rslora": True}, "r, lora_alpha, lora_dropout and target_modules"),
         ({"lora_alpha": [1]}, "r, lora_alpha, lora_dropout and target_modules"),
         ({"lora_dropout": 1}, "r, lora_alpha, lora_dropout and target_modules"),
         ({"target_modules": 3}, "r, lora_alpha, lora_dropout and target_modules"),
         ({"base_model_name_or_path": 3}, "base_model_name_or_path is 3"),
+        ({"revision": 3}, "revision is 3"),
     ],
 )
 def test_configurations_that_are_refused(folder, changes, complaint):

@@ -49,6 +49,7 @@ def test_the_count_without_building_is_that_of_the_model(architecture):
         ({"hidden_dropout_prob": math.nan}, "hidden_dropout_prob"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps"),
         ({"layer_norm_eps": math.nan}, "layer_norm_eps"),
+        ({"initializer_range": math.inf}, "layer_norm_eps and initializer_range must be positive and finite"),
         ({"initializer_range": -1.0}, "initializer_range"),
     ],
 )

@@ -168,10 +168,13 @@ def test_the_report_says_how_much_was_trained(run, tiny_architecture):
     assert f"{head:,} of the head" in text
 
 
-def test_adapters_are_not_trained_on_adapters(run, data, tmp_path):
+def test_adapters_are_not_trained_on_adapters(run, data, tmp_path, monkeypatch):
     settings = FinetuneSettings(lora=LoraSettings(enabled=True))
     with pytest.raises(UserError, match="holds adapters already; train new ones on its base model"):
         finetune_module.finetune(settings, run / "adapter", data, tmp_path / "run")
+    monkeypatch.setattr(finetune_module, "model_folder", lambda *_: run / "adapter")
+    with pytest.raises(UserError, match="lab/adapter: holds adapters already"):
+        finetune_module.finetune(settings, "lab/adapter", data, tmp_path / "run")
 
 
 def test_a_name_that_the_model_does_not_have_ends_the_run_before_it_begins(
