@@ -4,12 +4,15 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.13 python3.14; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$name && break; done)
 READY := .venv/ready
 BIN := .venv/bin
+# Compilers for hardware that is not there are kept apart: they would announce themselves to every user.
+AOT := .venv-aot
+PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Tests that need what a machine may not have are asked for by their own targets.
 QUICK := not slow and not gpu and not aot and not notebook
 ALL := not gpu and not aot
 
-.PHONY: quickstart test test-all check format wheel clean
+.PHONY: quickstart test test-all test-aot check format wheel clean
 
 quickstart: $(READY)
 	$(BIN)/dnabert2 quickstart $(if $(FASTA),--fasta $(FASTA))
@@ -19,6 +22,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/pytest -n auto -m "$(ALL)"
+
+test-aot: $(AOT)/ready
+	JAX_PLATFORMS=cpu $(AOT)/bin/pytest -n 2 --dist loadfile -m aot tests/aot
 
 check: $(READY)
 	$(BIN)/ruff check
@@ -34,10 +40,15 @@ wheel: $(READY)
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:
-	rm -rf .venv dist build quickstart
+	rm -rf .venv $(AOT) dist build quickstart
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,tools]"
+	$(BIN)/python $(PIP) --editable ".[test,tools]"
 	touch $(READY)
+
+$(AOT)/ready: pyproject.toml constraints.txt $(READY)
+	$(BIN)/python -m venv $(AOT)
+	$(AOT)/bin/python $(PIP) --editable ".[test,aot]"
+	touch $(AOT)/ready

@@ -27,6 +27,7 @@ _COMMANDS = {
     "convert": "write any readable model as a safe model folder",
     "embed": "write one vector per sequence",
     "predict": "write class probabilities per sequence",
+    "doctor": "tell what this machine has, which attention kernel runs here, and why",
 }
 
 _HELP = """usage: dnabert2 COMMAND …

@@ -1,16 +1,53 @@
-"""Bidirectional attention with the ALiBi bias, for padded and packed rows: one op, computed by XLA.
+"""Bidirectional attention with the ALiBi bias, for padded and packed rows: one op with several bodies.
 
 In: queries, keys and values, one slope per head, and the segment that each token belongs to.
-Out: the attended values, zero at padding.
+Out: the attended values, zero at padding; the log-sum-exp on request.
 """
+
+from functools import partial
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-# Far below any score and still finite: a row without any key to attend must not produce NaN.
-_MASKED = -1e30
+from dnabert2_jax.kernels import xla
+from dnabert2_jax.kernels.bodies import Request, choose, load
+from dnabert2_jax.parallel.mesh import DATA, FSDP, TENSOR
 
 
+@overload
+def alibi_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    slopes: jax.Array,
+    *,
+    segment_ids: jax.Array | None = ...,
+    k_segment_ids: jax.Array | None = ...,
+    q_offset: int | jax.Array = ...,
+    k_offset: int | jax.Array = ...,
+    implementation: str | None = ...,
+    return_lse: Literal[False] = ...,
+    skip: bool = ...,
+    interpret: bool = ...,
+) -> jax.Array: ...
+@overload
+def alibi_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    slopes: jax.Array,
+    *,
+    segment_ids: jax.Array | None = ...,
+    k_segment_ids: jax.Array | None = ...,
+    q_offset: int | jax.Array = ...,
+    k_offset: int | jax.Array = ...,
+    implementation: str | None = ...,
+    return_lse: Literal[True],
+    skip: bool = ...,
+    interpret: bool = ...,
+) -> tuple[jax.Array, jax.Array]: ...
 def alibi_attention(
     q: jax.Array,
     k: jax.Array,
@@ -18,30 +55,54 @@ def alibi_attention(
     slopes: jax.Array,
     *,
     segment_ids: jax.Array | None = None,
+    k_segment_ids: jax.Array | None = None,
     q_offset: int | jax.Array = 0,
     k_offset: int | jax.Array = 0,
     implementation: str | None = None,
-) -> jax.Array:
+    return_lse: bool = False,
+    skip: bool = True,
+    interpret: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Computes `softmax(q k^T / sqrt(D) - slope * |i - j|) v` for each head.
 
+    Where q lies on a mesh, the batch is split over its axes `data` and `fsdp` and the heads over `tensor`, as
+    far as they divide, and each device computes its own part.
+
     Args:
-      q, k, v: [B, S, H, D], of one floating type. Scores and softmax are computed in at least float32.
-      slopes: [H], the positive ALiBi slopes.
-      segment_ids: int32 [B, S]; a token attends to the tokens of its own segment. Segment 0 is padding:
-        it is attended by nobody and its result is 0. None means one segment without padding.
-      q_offset, k_offset: position of the first query and the first key, for a sequence whose parts lie
-        on several devices.
-      implementation: "xla", or None for the best that this machine has.
+      q: [B, Sq, H, D], of a floating type. Scores and softmax are computed in at least float32.
+      k, v: [B, Sk, H, D], in the type of q.
+      slopes: [H], the positive ALiBi slopes. No gradient flows to them.
+      segment_ids: int32 [B, Sq]; a token attends to the tokens of its own segment. Segment 0 is padding: it
+        is attended by nobody and its result is 0. None means one segment without padding.
+      k_segment_ids: int32 [B, Sk], where the keys are other tokens than the queries; None means segment_ids.
+      q_offset, k_offset: position of the first query and the first key, for a sequence whose parts lie on
+        several devices.
+      implementation: the name of a body, such as "xla" or "blockwise"; None means the best that this device
+        has (`bodies.explain_choice` tells which and why).
+      return_lse: return the log-sum-exp of each query's scores too; gradients flow through it.
+      skip: leave out blocks of keys that are too far away to change the result by more than rounding does
+        (`skipping.py` states and proves the bound). Bodies without blocks have nothing to skip.
+      interpret: emulate bodies that are written in Pallas, on any platform: for tests.
 
     Returns:
-      [B, S, H, D] in the type of v.
+      [B, Sq, H, D] in the type of v, 0 for queries that see no key; with `return_lse` also [B, H, Sq] in at
+      least float32, -inf for such queries.
 
     Raises:
-      NotImplementedError: no implementation of that name.
+      NotImplementedError: the implementation asked for does not exist or does not take this call.
     """
-    if implementation not in (None, "xla"):
-        raise NotImplementedError(f"no attention implementation is called {implementation!r}; there is 'xla'")
-    return _xla(q, k, v, slopes, segment_ids, q_offset, k_offset)
+    (batch, q_length, heads, width), k_length = q.shape, k.shape[1]
+    whole_rows = k_segment_ids is None and q_length == k_length and _is_zero(q_offset) and _is_zero(k_offset)
+    has_segments = segment_ids is not None or k_segment_ids is not None
+    q_segments, k_segments = _segments(segment_ids, k_segment_ids, batch, q_length, k_length)
+    split = _split(q, batch, heads)
+    sizes = (batch, q_length, k_length, heads, width)
+    request = _request(q, sizes, split, has_segments=has_segments, packed=False, whole_rows=whole_rows)
+    body = choose(request, implementation, interpret=interpret)
+    call = _Call(body.NAME, skip, interpret, return_lse, split)
+    offsets = jnp.asarray(q_offset, jnp.int32), jnp.asarray(k_offset, jnp.int32)
+    out, lse = _attend(call, q, k, v, jnp.asarray(slopes, jnp.float32), q_segments, k_segments, *offsets)
+    return (out, lse) if return_lse else out
 
 
 def alibi_attention_qkv(
@@ -50,6 +111,8 @@ def alibi_attention_qkv(
     *,
     segment_ids: jax.Array | None = None,
     implementation: str | None = None,
+    skip: bool = True,
+    interpret: bool = False,
 ) -> jax.Array:
     """As `alibi_attention`, on the packed projection of a whole row.
 
@@ -57,14 +120,31 @@ def alibi_attention_qkv(
       qkv: [B, S, 3·H·D]; the last axis splits as (3, H, D).
       slopes: [H].
       segment_ids: int32 [B, S] or None.
-      implementation: as in `alibi_attention`.
+      implementation, skip, interpret: as in `alibi_attention`.
 
     Returns:
       [B, S, H·D].
+
+    Raises:
+      NotImplementedError: as in `alibi_attention`.
     """
-    q, k, v = _unpack(qkv, slopes.shape[0])
-    attended = alibi_attention(q, k, v, slopes, segment_ids=segment_ids, implementation=implementation)
-    return attended.reshape(*qkv.shape[:2], qkv.shape[2] // 3)
+    batch, length, width = qkv.shape
+    heads = slopes.shape[0]
+    split = _split(qkv, batch, heads)
+    sizes = (batch, length, length, heads, width // (3 * heads))
+    has_segments = segment_ids is not None
+    request = _request(qkv, sizes, split, has_segments=has_segments, packed=True, whole_rows=True)
+    body = choose(request, implementation, interpret=interpret)
+    # Heads over several devices cut through all three parts of the packed axis.
+    if hasattr(body, "forward_packed") and not split.head_axes:
+        segments, _ = _segments(segment_ids, None, batch, length, length)
+        call = _Call(body.NAME, skip, interpret, False, split)
+        return _attend_packed(call, qkv, jnp.asarray(slopes, jnp.float32), segments)
+    q, k, v = _unpack(qkv, heads)
+    attended = alibi_attention(
+        q, k, v, slopes, segment_ids=segment_ids, implementation=body.NAME, skip=skip, interpret=interpret
+    )
+    return attended.reshape(batch, length, width // 3)
 
 
 def alibi_attention_weights(
@@ -80,8 +160,93 @@ def alibi_attention_weights(
       padding. It takes B·H·S² numbers, which the fused bodies exist to avoid.
     """
     q, k, _ = _unpack(qkv, slopes.shape[0])
-    weights = _weights(q, k, slopes, segment_ids, 0, 0)
-    return weights if segment_ids is None else jnp.where((segment_ids != 0)[:, None, :, None], weights, 0)
+    segments, _ = _segments(segment_ids, None, q.shape[0], q.shape[1], k.shape[1])
+    scores = xla.biased_scores(q, k, jnp.asarray(slopes, jnp.float32), segments, segments, 0, 0)
+    return jnp.where((segments != 0)[:, None, :, None], jax.nn.softmax(scores, axis=-1), 0)
+
+
+class _Split(NamedTuple):
+    """How a call lies on a mesh: the axes over which batch and heads are split, and in how many parts."""
+
+    mesh: AbstractMesh
+    batch_axes: tuple[str, ...]
+    head_axes: tuple[str, ...]
+    batch_parts: int
+    head_parts: int
+
+
+class _Call(NamedTuple):
+    """All that is static in a call."""
+
+    body: str
+    skip: bool
+    interpret: bool
+    lse_is_used: bool
+    split: _Split
+
+
+def _is_zero(offset: int | jax.Array) -> bool:
+    return isinstance(offset, int) and offset == 0
+
+
+def _segments(segment_ids, k_segment_ids, batch, q_length, k_length):
+    """Segments of queries and keys, filled with ones where they are not given."""
+    if segment_ids is None and k_segment_ids is None:
+        return jnp.ones((batch, q_length), jnp.int32), jnp.ones((batch, k_length), jnp.int32)
+    queries = jnp.ones((batch, q_length), jnp.int32) if segment_ids is None else segment_ids
+    keys = queries if k_segment_ids is None else k_segment_ids
+    if queries.shape != (batch, q_length) or keys.shape != (batch, k_length):
+        raise ValueError(
+            f"segments of shapes {queries.shape} and {keys.shape} for "
+            f"queries {(batch, q_length)} and keys {(batch, k_length)}"
+        )
+    return queries.astype(jnp.int32), keys.astype(jnp.int32)
+
+
+def _split(array: jax.Array, batch: int, heads: int) -> _Split:
+    """Splits batch and heads over the axes of the mesh that the array lies on, as far as they divide."""
+    mesh = jax.typeof(array).sharding.mesh
+    sizes = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
+    free = {name: size for name, size, kind in sizes if kind == AxisType.Auto and size > 1}
+
+    def divide(size: int, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
+        taken, parts = (), 1
+        for name in wanted:
+            if name in free and size % (parts * free[name]) == 0:
+                taken, parts = (*taken, name), parts * free[name]
+        return taken, parts
+
+    batch_axes, batch_parts = divide(batch, (DATA, FSDP))
+    head_axes, head_parts = divide(heads, (TENSOR,))
+    return _Split(mesh, batch_axes, head_axes, batch_parts, head_parts)
+
+
+def _request(array, sizes, split: _Split, *, has_segments: bool, packed: bool, whole_rows: bool) -> Request:
+    batch, q_length, k_length, heads, width = sizes
+    platform, device_kind = _device(split.mesh)
+    return Request(
+        platform,
+        device_kind,
+        array.dtype.name,
+        batch // split.batch_parts,
+        q_length,
+        k_length,
+        heads // split.head_parts,
+        width,
+        has_segments,
+        packed,
+        whole_rows,
+    )
+
+
+def _device(mesh: AbstractMesh) -> tuple[str, str]:
+    """Platform and kind of the mesh's devices, or of JAX's own choice."""
+    device = mesh.abstract_device or jax.config.jax_default_device
+    if device is None or isinstance(device, str):
+        device = jax.local_devices(backend=device)[0]
+    # A mesh says "cuda" where a device says "gpu".
+    platform = "gpu" if device.platform == "cuda" else str(device.platform)
+    return platform, device.device_kind
 
 
 def _unpack(qkv: jax.Array, num_heads: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -90,24 +255,78 @@ def _unpack(qkv: jax.Array, num_heads: int) -> tuple[jax.Array, jax.Array, jax.A
     return parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
 
 
-def _xla(q, k, v, slopes, segment_ids, q_offset, k_offset):
-    weights = _weights(q, k, slopes, segment_ids, q_offset, k_offset).astype(v.dtype)
-    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
-    if segment_ids is not None:
-        attended = jnp.where((segment_ids != 0)[:, :, None, None], attended, 0)
-    return attended
+def _on_each_device(call: _Call, function, in_specs, out_specs):
+    """`function` on each device's part of its arguments; the dense body is split by XLA itself."""
+    split = call.split
+    if call.body == xla.NAME or not (split.batch_axes or split.head_axes):
+        return function
+    return jax.shard_map(function, mesh=split.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
-def _weights(q, k, slopes, segment_ids, q_offset, k_offset):
-    accumulator = jnp.promote_types(q.dtype, jnp.float32)
-    scale = q.shape[-1] ** -0.5
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=accumulator) * scale
-    query_positions = jnp.arange(q.shape[1]) + q_offset
-    key_positions = jnp.arange(k.shape[1]) + k_offset
-    distance = jnp.abs(query_positions[:, None] - key_positions[None, :]).astype(jnp.float32)
-    # The bias is a float32 number whatever the scores are: the released model's is, also in float64.
-    scores = scores - (slopes.astype(jnp.float32)[:, None, None] * distance).astype(accumulator)
-    if segment_ids is not None:
-        attends = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-        scores = jnp.where(attends, scores, _MASKED)
-    return jax.nn.softmax(scores, axis=-1)
+def _specs(call: _Call):
+    """Where batch and heads of each kind of array lie: [B, S, H, D], [B, H, S], [H], [B, S], and scalars."""
+    batch, heads = call.split.batch_axes or None, call.split.head_axes or None
+    tokens = PartitionSpec(batch, None, heads, None)
+    return tokens, PartitionSpec(batch, heads), PartitionSpec(heads), PartitionSpec(batch), PartitionSpec()
+
+
+# The derivative is taken of the whole, with shard_map inside of it: transposing a shard_map around Pallas
+# can add a sum over devices that does not belong there (jax issue 21855).
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(call: _Call, q, k, v, slopes, q_segments, k_segments, q_offset, k_offset):
+    tokens, rows, per_head, segments, scalar = _specs(call)
+    forward = partial(load(call.body).forward, skip=call.skip, interpret=call.interpret)
+    in_specs = (tokens, tokens, tokens, per_head, segments, segments, scalar, scalar)
+    return _on_each_device(call, forward, in_specs, (tokens, rows))(
+        q, k, v, slopes, q_segments, k_segments, q_offset, k_offset
+    )
+
+
+def _attend_forward(call: _Call, *inputs):
+    out, lse = _attend(call, *inputs)
+    return (out, lse), (*inputs, out, lse)
+
+
+def _attend_backward(call: _Call, residuals, cotangents):
+    tokens, rows, per_head, segments, scalar = _specs(call)
+    dout, dlse = cotangents
+    backward: Any = partial(load(call.body).backward, skip=call.skip, interpret=call.interpret)
+    in_specs = (tokens, tokens, tokens, per_head, segments, segments, scalar, scalar, tokens, rows, tokens)
+    arguments = (*residuals, dout)
+    if call.lse_is_used:
+        # Nothing depends on a log-sum-exp that is -inf; what is made of it is easily NaN.
+        dlse = jnp.where(jnp.isneginf(residuals[-1]), 0, dlse)
+        in_specs, arguments = (*in_specs, rows), (*arguments, dlse)
+    else:
+        backward = partial(backward, dlse=None)
+    dq, dk, dv = _on_each_device(call, backward, in_specs, (tokens, tokens, tokens))(*arguments)
+    return dq, dk, dv, None, None, None, None, None
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend_packed(call: _Call, qkv, slopes, segments):
+    return _attend_packed_forward(call, qkv, slopes, segments)[0]
+
+
+def _attend_packed_forward(call: _Call, qkv, slopes, segments):
+    batch, everywhere = PartitionSpec(call.split.batch_axes or None), PartitionSpec()
+    body: Any = load(call.body)
+    forward = partial(body.forward_packed, skip=call.skip, interpret=call.interpret)
+    out, lse = _on_each_device(call, forward, (batch, everywhere, batch), (batch, batch))(
+        qkv, slopes, segments
+    )
+    return out, (qkv, slopes, segments, out, lse)
+
+
+def _attend_packed_backward(call: _Call, residuals, dout):
+    batch, everywhere = PartitionSpec(call.split.batch_axes or None), PartitionSpec()
+    body: Any = load(call.body)
+    backward = partial(body.backward_packed, dlse=None, skip=call.skip, interpret=call.interpret)
+    in_specs = (batch, everywhere, batch, batch, batch, batch)
+    return _on_each_device(call, backward, in_specs, batch)(*residuals, dout), None, None
+
+
+_attend_packed.defvjp(_attend_packed_forward, _attend_packed_backward)

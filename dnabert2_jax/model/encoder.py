@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.typing import DTypeLike
 
 from dnabert2_jax.kernels.alibi import alibi_slopes
@@ -74,6 +75,8 @@ class GatedFeedForward(nnx.Module):
     ) -> jax.Array:
         gate, value = jnp.split(self.gated(x, adapter_keys[0]), 2, axis=-1)
         inner = dropout(jax.nn.gelu(gate, approximate=False) * value, self.dropout_rate, key)
+        # On a CPU the compiler otherwise copies both halves out, and multiplies inside of the next product.
+        inner = lax.platform_dependent(inner, cpu=lax.optimization_barrier, default=lambda x: x)
         return self.output(inner, adapter_keys[1])
 
 

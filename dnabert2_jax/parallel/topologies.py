@@ -1,7 +1,7 @@
 """TPUs to compile for where there are none: the name of a topology in, a mesh of such devices out.
 
-It needs libtpu, and no TPU. What compiles this way fits the chip's memories; nothing is said about the numbers
-that it would compute. GPUs are in `cuda_targets.py`.
+It needs libtpu, and no TPU. What compiles this way fits the chip's memories; nothing is said about the
+numbers that it would compute. GPUs are in `cuda_targets.py`.
 """
 
 import os
@@ -30,6 +30,8 @@ def tpu_mesh(topology: str) -> Mesh:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    # Its lock is for processes that share chips.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     except RuntimeError as problem:
