@@ -47,8 +47,8 @@ def main() -> None:
     for dtype in ("float32", "bfloat16"):
         for length in LENGTHS:
             if length <= arguments.longest:
-                rows += measure(dtype, length)
-                print(*(json.dumps(row) for row in rows[-len(BODIES) :]), sep="\n", flush=True)
+                rows += (new := measure(dtype, length))
+                print(*map(json.dumps, new), sep="\n", flush=True)
     result = {"environment": describe_environment(), "heads": HEADS, "head_width": WIDTH, "rows": rows}
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -86,7 +86,8 @@ def backward(
             k_block, v_block, k_ids = tiling.key_block(key_rows, tile, start)
             # Keys before queries: all products but the last then read both operands in the order they lie in.
             scores = score(tile, start, k_block, k_ids, q_tile, q_ids, transposed=True)
-            weights = jnp.exp(scores - lse_tile[:, None, :])
+            # No weight is above 1. Scores of 1e8 are rounded to eights, and not as in the forward pass.
+            weights = jnp.exp(jnp.minimum(scores - lse_tile[:, None, :], 0))
             dweights = _product(v_block, dout_tile, 2, wide)
             dscores = (weights * (dweights - sums_tile[:, None, :]) * scale).astype(q.dtype)
             dv = tiling.add_to_keys(dv, tile, start, _product(weights.astype(v.dtype), dout_tile, 1, wide))

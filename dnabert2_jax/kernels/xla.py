@@ -38,7 +38,8 @@ def backward(
     """As `bodies.Body.backward`; nothing is skipped."""
     del skip, interpret
     scores = biased_scores(q, k, slopes, q_segments, k_segments, q_offset, k_offset)
-    weights = jnp.exp(scores - jnp.where(jnp.isneginf(lse), 0, lse)[..., None])
+    # No weight is above 1. Scores of 1e8 are rounded to eights, and perhaps not as in the forward pass.
+    weights = jnp.exp(jnp.minimum(scores - jnp.where(jnp.isneginf(lse), 0, lse)[..., None], 0))
     dv = jnp.einsum("bhqk,bqhd->bkhd", weights.astype(v.dtype), dout)
     dweights = jnp.einsum("bqhd,bkhd->bhqk", dout, v, preferred_element_type=lse.dtype)
     dscores = weights * (dweights - row_sums(out, dout, dlse)[..., None]) * q.shape[-1] ** -0.5
