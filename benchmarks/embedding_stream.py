@@ -31,7 +31,7 @@ from dnabert2_jax.config import load_settings
 from dnabert2_jax.genome.fasta import write_fasta
 from dnabert2_jax.genome.simulate import simulate_genomes
 from dnabert2_jax.inference.answers import Running
-from dnabert2_jax.inference.batching import plan_batches
+from dnabert2_jax.inference.batching import BatchPlanner
 from dnabert2_jax.inference.engine import Plan
 from dnabert2_jax.inference.jobs import Files, embed_file
 from dnabert2_jax.inference.pretrained import Pretrained
@@ -155,11 +155,12 @@ def measure(folder: Path, count: int, dtype: str) -> dict:
 def batch_shapes(lengths: np.ndarray) -> tuple[dict[tuple[int, int], int], int]:
     """Real tokens by shape of batch, and the tokens of all batches with their padding."""
     plan = Plan()
+    planner = BatchPlanner(plan.batch_size)
     tokens: Counter[tuple[int, int]] = Counter()
     padded = 0
     for start in range(0, len(lengths), plan.block_sequences):
         block = lengths[start : start + plan.block_sequences]
-        for places, shape in plan_batches(block, plan.batch_size):
+        for places, shape in planner.plan(block):
             tokens[shape] += int(block[places].sum())
             padded += shape[0] * shape[1]
     return dict(tokens), padded

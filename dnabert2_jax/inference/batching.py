@@ -4,6 +4,7 @@ Rows are sorted by length and taken from the longest down. A batch's length is r
 for each octave: so many that little is padding, and no more than there are batches to make up for compiling.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -53,27 +54,47 @@ class Inputs(NamedTuple):
     owned: np.ndarray
 
 
-def plan_batches(
-    lengths: np.ndarray, batch_size: int, devices: int = 1
-) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-    """Which rows are computed together.
+class BatchPlanner:
+    """Plans the batches of one block of rows after another.
+
+    The more rows of about a length there have been, the finer is what that length is rounded up to: what was
+    compiled for one block serves the next ones.
 
     Args:
-      lengths: [n] tokens of each row.
       batch_size: most rows of a batch on one device; of rows longer than 128 tokens there are fewer.
       devices: over how many devices the rows of a batch are split.
-
-    Yields:
-      The places of a batch's rows in `lengths`, and the batch's shape (B, S). For each S there is one B.
     """
-    divisions = _divisions(lengths, batch_size, devices)
-    remaining = np.argsort(lengths, kind="stable")
-    while remaining.size:
-        longest = int(lengths[remaining[-1]])
-        length = bucket_length(longest, divisions[_octave(longest)])
-        rows = devices * rows_at_once(length, batch_size)
-        yield remaining[-rows:], (rows, length)
-        remaining = remaining[:-rows]
+
+    def __init__(self, batch_size: int, devices: int = 1):
+        self._batch_size = batch_size
+        self._devices = devices
+        self._seen: Counter[int] = Counter()
+
+    def plan(self, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+        """Which rows of a block are computed together.
+
+        Args:
+          lengths: [n] tokens of each row.
+
+        Yields:
+          The places of a batch's rows in `lengths`, and the batch's shape (B, S). For each S there is one B.
+        """
+        octaves = np.ceil(np.log2(lengths)).astype(int)
+        self._seen.update(octaves.tolist())
+        divisions = {octave: self._divisions(octave) for octave in set(octaves.tolist())}
+        remaining = np.argsort(lengths, kind="stable")
+        while remaining.size:
+            longest = int(lengths[remaining[-1]])
+            length = bucket_length(longest, divisions[_octave(longest)])
+            rows = self._devices * rows_at_once(length, self._batch_size)
+            yield remaining[-rows:], (rows, length)
+            remaining = remaining[:-rows]
+
+    def _divisions(self, octave: int) -> int:
+        """How many lengths it is worth to have in an octave: one for four batches."""
+        batches = self._seen[octave] / (self._devices * rows_at_once(1 << octave, self._batch_size))
+        worth = 1 << max(0, int(np.log2(max(batches / 4, 1))))
+        return min(max(worth, 2), _MOST_DIVISIONS)
 
 
 def bucket_length(tokens: int, divisions: int = _MOST_DIVISIONS) -> int:
@@ -120,14 +141,3 @@ def fill(rows: Sequence[Row], shape: tuple[int, int]) -> Inputs:
 
 def _octave(tokens: int) -> int:
     return (tokens - 1).bit_length()
-
-
-def _divisions(lengths: np.ndarray, batch_size: int, devices: int) -> dict[int, int]:
-    """For each octave that rows lie in, how many lengths it is worth to have: one for four batches."""
-    octaves, counts = np.unique(np.ceil(np.log2(lengths)).astype(int), return_counts=True)
-    divisions = {}
-    for octave, count in zip(octaves.tolist(), counts.tolist(), strict=True):
-        batches = count / (devices * rows_at_once(1 << octave, batch_size))
-        worth = 1 << max(0, int(np.log2(max(batches / 4, 1))))
-        divisions[octave] = min(max(worth, 2), _MOST_DIVISIONS)
-    return divisions

@@ -18,7 +18,7 @@ import numpy as np
 from dnabert2_jax.errors import InputWarning, UserError
 from dnabert2_jax.genome.sequence import reverse_complement
 from dnabert2_jax.inference.ahead import ahead
-from dnabert2_jax.inference.batching import Inputs, Row, fill, plan_batches
+from dnabert2_jax.inference.batching import BatchPlanner, Inputs, Row, fill
 from dnabert2_jax.inference.encoding import encode_whole
 from dnabert2_jax.inference.windows import Stitch, Window, check_window, cut_windows, stitch_windows
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
@@ -186,11 +186,12 @@ class _Batch(NamedTuple):
 
 
 def _batches(tokenizer: SequenceTokenizer, examples: Iterable[Named], plan: Plan) -> Iterator[_Batch]:
+    planner = BatchPlanner(plan.batch_size, plan.devices)
     for members in _blocks(examples, plan):
         block = _Block(tokenizer, members, plan)
         left = len(block.rows)
         lengths = np.array([strand.windows[number].length for strand, number in block.rows])
-        for places, shape in plan_batches(lengths, plan.batch_size, plan.devices):
+        for places, shape in planner.plan(lengths):
             rows = [block.rows[place] for place in places]
             left -= len(rows)
             yield _Batch(block, rows, fill([strand.row(number) for strand, number in rows], shape), not left)

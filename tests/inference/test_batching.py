@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnabert2_jax.inference.batching import Row, bucket_length, fill, plan_batches, rows_at_once
+from dnabert2_jax.inference.batching import BatchPlanner, Row, bucket_length, fill, rows_at_once
 
 DIVISIONS = st.sampled_from([2, 4, 8, 16])
 
@@ -33,7 +33,7 @@ def test_coarse_buckets_are_among_the_fine_ones(tokens, divisions):
 def test_every_row_is_in_one_batch_that_holds_it(lengths, batch_size, devices):
     lengths = np.array(lengths, int)
     seen, rows_of = [], {}
-    for places, (rows, length) in plan_batches(lengths, batch_size, devices):
+    for places, (rows, length) in BatchPlanner(batch_size, devices).plan(lengths):
         assert 1 <= len(places) <= rows
         assert rows % devices == 0
         assert rows // devices <= batch_size
@@ -47,14 +47,23 @@ def test_every_row_is_in_one_batch_that_holds_it(lengths, batch_size, devices):
 
 def test_padding_of_many_rows_is_below_a_twentieth():
     lengths = np.random.default_rng(0).integers(18, 260, 4096)
-    shapes = [shape for _, shape in plan_batches(lengths, 32)]
+    shapes = [shape for _, shape in BatchPlanner(32).plan(lengths)]
     assert 1 - lengths.sum() / sum(rows * length for rows, length in shapes) < 0.05
     assert len(set(shapes)) <= 32
 
 
+def test_blocks_share_what_was_compiled():
+    rng = np.random.default_rng(0)
+    planner = BatchPlanner(32)
+    shapes = [{shape for _, shape in planner.plan(rng.integers(18, 260, 1024))} for _ in range(30)]
+    assert len(set.union(*shapes)) <= 36
+    assert len(shapes[0]) < len(shapes[-1])
+    assert len(set.union(*shapes[20:]) - set.union(*shapes[:20])) <= 2
+
+
 def test_few_rows_have_few_shapes():
     lengths = np.random.default_rng(0).integers(18, 260, 300)
-    assert len({shape for _, shape in plan_batches(lengths, 32)}) <= 8
+    assert len({shape for _, shape in BatchPlanner(32).plan(lengths)}) <= 8
 
 
 @pytest.mark.parametrize(
