@@ -19,7 +19,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_120")
+# An architecture, and a card that has it.
+CARDS = {"sm_80": "a100", "sm_89": "rtx4090", "sm_90": "h200", "sm_120": "rtxpro6000"}
 HEADS = 12
 # batch, tokens, width of a head, type
 EVERYWHERE = (
@@ -45,15 +46,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path)
-    parser.add_argument(
-        "--architecture", choices=ARCHITECTURES, help="this one only, and its figures as JSON"
-    )
+    parser.add_argument("--architecture", choices=CARDS, help="this one only, and its figures as JSON")
     arguments = parser.parse_args()
     if arguments.architecture:
         print(json.dumps(measure(arguments.architecture)))
         return
     with ThreadPoolExecutor(2) as pool:
-        kernels = dict(zip(ARCHITECTURES, pool.map(in_process_of_its_own, ARCHITECTURES), strict=True))
+        kernels = dict(zip(CARDS, pool.map(in_process_of_its_own, CARDS), strict=True))
     text = json.dumps({"environment": describe_compilers(), "kernels": kernels}, indent=1) + "\n"
     if arguments.output:
         arguments.output.write_text(text)
@@ -100,14 +99,15 @@ def compile_case(architecture: str, batch: int, length: int, width: int, dtype: 
     import jax.numpy as jnp
 
     from dnabert2_jax.kernels.attention import alibi_attention_qkv
-    from dnabert2_jax.parallel.cuda_targets import cuda_mesh
-    from dnabert2_jax.parallel.mesh import replicated
+    from dnabert2_jax.parallel.cuda_targets import cuda_devices
+    from dnabert2_jax.parallel.mesh import make_mesh, replicated
+    from dnabert2_jax.settings import MeshSettings
 
     def loss(qkv, slopes, segments):
         attended = alibi_attention_qkv(qkv, slopes, segment_ids=segments, implementation="pallas_triton")
         return attended.astype(jnp.float32).sum()
 
-    mesh = cuda_mesh(architecture)
+    mesh = make_mesh(MeshSettings(), cuda_devices(CARDS[architecture]))
 
     def given(shape, dtype):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=replicated(mesh))

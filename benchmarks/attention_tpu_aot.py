@@ -132,9 +132,11 @@ def compile_case(topology, direction, kernel, batch, length, heads, width, dtype
     import jax.numpy as jnp
 
     from dnabert2_jax.kernels.bodies import load
-    from dnabert2_jax.parallel.topologies import tpu_mesh
+    from dnabert2_jax.parallel.mesh import make_mesh
+    from dnabert2_jax.parallel.topologies import tpu_devices
+    from dnabert2_jax.settings import MeshSettings
 
-    mesh = tpu_mesh(topology)
+    mesh = make_mesh(MeshSettings(), tpu_devices(topology))
     one_chip = jax.sharding.SingleDeviceSharding(mesh.devices.flat[0])
 
     def given(shape, dtype):

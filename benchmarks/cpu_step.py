@@ -18,7 +18,7 @@ import numpy as np
 
 from dnabert2_jax.config import load_settings
 from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import PretrainSettings
+from dnabert2_jax.settings import MeshSettings, PretrainSettings
 from dnabert2_jax.training.environment import describe_environment
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.pretrain_step import make_train_step
@@ -50,12 +50,12 @@ def measure(dtype: str, rounds: int) -> dict:
         "dnabert2_117m_paper",
         ["--training.batch_size", str(BATCH), "--training.compute_dtype", dtype],
     )
-    mesh = make_mesh(1)
+    mesh = make_mesh(MeshSettings(data=1))
     optimizer = make_optimizer(settings.optimizer, settings.training.steps)
     state = jax.jit(lambda: initial_state(settings.model, optimizer, 0))()
     step = make_train_step(settings, optimizer, mesh)
     ids = np.random.default_rng(0).integers(5, settings.model.vocab_size, (BATCH, LENGTH)).astype(np.int32)
-    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    batch = {"input_ids": ids, "segment_ids": np.ones_like(ids)}
     product = jax.jit(jnp.matmul)
     left, right = jnp.ones((BATCH * LENGTH, 768), dtype), jnp.ones((768, 3072), dtype)
     product_flops = 2 * BATCH * LENGTH * 768 * 3072

@@ -12,9 +12,9 @@ after the other; the machine's mood then falls on all alike, and ratios are take
 import argparse
 import json
 import os
-import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from machine import describe_machine
+from torch_side import TorchSide, compare_seconds, time_in_turns
 
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.folder import ModelDescription, write_model
@@ -50,7 +51,9 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         write_model(folder, description, parameters)
-        with TorchSide(arguments.torch_python, arguments.torch_code, folder, cores) as torch_side:
+        with TorchSide(
+            arguments.torch_python, "embedding_speed_torch.py", [str(arguments.torch_code), folder], cores
+        ) as torch_side:
             result: dict = {
                 "machine": describe_machine("jax", "jaxlib", "flax", "numpy") | {"cores_used": cores},
                 "torch": torch_side.versions,
@@ -90,78 +93,30 @@ def compiled_embedding(description: ModelDescription):
     return embed
 
 
-class TorchSide:
-    """The released code in a process of its own, which computes when it is told to."""
-
-    def __init__(self, python: str, code: Path, folder: str, threads: int):
-        script = Path(__file__).with_name("embedding_speed_torch.py")
-        self.process = subprocess.Popen(
-            [python, script, str(code), folder, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
-        )
-        self.versions = self.answer()
-
-    def __enter__(self) -> "TorchSide":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def answer(self) -> dict:
-        """The next line that it writes."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the PyTorch process ended; its messages are above")
-        return json.loads(line)
-
-    def run(self, ids: np.ndarray, autocast: bool) -> tuple[float, np.ndarray]:
-        """Seconds of one batch, measured over there, and the embeddings."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"input_ids": ids.tolist(), "autocast": autocast}) + "\n")
-        self.process.stdin.flush()
-        answer = self.answer()
-        return answer["seconds"], np.array(answer["embeddings"], np.float32)
-
-
 def measure(parameters: Parameters, embed, torch_side: TorchSide, ids: np.ndarray, rounds: int) -> dict:
     """Medians over rounds, ratios to the released code, and how far the numbers lie apart."""
     mask = np.ones_like(ids)
+    embeddings: dict[str, np.ndarray] = {}
 
-    def ours(dtype: str) -> tuple[float, np.ndarray]:
+    def theirs(name: str, autocast: bool) -> float:
+        answer = torch_side.ask({"input_ids": ids.tolist(), "autocast": autocast})
+        embeddings[name] = np.array(answer["embeddings"], np.float32)
+        return answer["seconds"]
+
+    def ours(dtype: str) -> float:
         start = time.perf_counter()
-        embeddings = np.asarray(embed(parameters, ids, mask, dtype))
-        return time.perf_counter() - start, embeddings
+        embeddings[dtype] = np.asarray(embed(parameters, ids, mask, dtype))
+        return time.perf_counter() - start
 
     candidates = {
-        TORCH: lambda: torch_side.run(ids, autocast=False),
-        TORCH_AUTOCAST: lambda: torch_side.run(ids, autocast=True),
-        **{dtype: (lambda dtype=dtype: ours(dtype)) for dtype in TYPES},
+        TORCH: partial(theirs, TORCH, False),
+        TORCH_AUTOCAST: partial(theirs, TORCH_AUTOCAST, True),
+        **{dtype: partial(ours, dtype) for dtype in TYPES},
     }
-    # The first call compiles here, and fills caches there.
-    embeddings = {name: run()[1] for name, run in candidates.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, run in candidates.items():
-            seconds[name].append(run()[0])
-    reference = np.array(seconds[TORCH])
-    return {
-        name: {
-            "seconds": round(float(np.median(times)), 4),
-            "tokens_per_second": round(ids.size / float(np.median(times)), 1),
-            "speed_over_torch_float32": {
-                "median": round(float(np.median(reference / times)), 2),
-                "least": round(float(np.min(reference / times)), 2),
-                "most": round(float(np.max(reference / times)), 2),
-            },
-            "largest_difference": float(np.abs(embeddings[name] - embeddings[TORCH]).max()),
-        }
-        for name, times in seconds.items()
-    }
+    rows = compare_seconds(time_in_turns(candidates, rounds), TORCH, ids.size)
+    for name, row in rows.items():
+        row["largest_difference"] = float(np.abs(embeddings[name] - embeddings[TORCH]).max())
+    return rows
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def compare(models: dict[str, Pretrained], corpus: Corpus) -> dict:
     """Losses on the same hidden tokens, and the gains over token frequencies with their intervals."""
     windows = validation_windows(corpus, length=128, limit=WINDOWS)
     counts = {
-        name: count(model, corpus, windows.input_ids, windows.attention_mask, batch=64)
+        name: count(model, corpus, windows.input_ids, windows.segment_ids, batch=64)
         for name, model in models.items()
     }
     blocks = np.arange(len(windows.input_ids)) // BLOCK
@@ -209,11 +209,11 @@ def count(model: Pretrained, corpus: Corpus, ids: np.ndarray, mask: np.ndarray, 
     lengths = jnp.asarray(model.tokenizer.token_lengths)
 
     @jax.jit
-    def counts(input_ids, attention_mask, first):
+    def counts(input_ids, segment_ids, first):
         return window_counts(
             merge(graph, model.parameters),
             input_ids,
-            attention_mask,
+            segment_ids,
             first,
             unigram,
             lengths,

@@ -23,7 +23,7 @@ from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.lora import abstract_adapted, is_adapter
 from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import FinetuneSettings, LoraSettings
+from dnabert2_jax.settings import FinetuneSettings, LoraSettings, MeshSettings
 from dnabert2_jax.training.environment import describe_environment
 from dnabert2_jax.training.finetune_step import make_loss, make_train_step
 from dnabert2_jax.training.optimizer import make_optimizer
@@ -84,15 +84,16 @@ def measure(lora: LoraSettings) -> dict:
     integers = jax.ShapeDtypeStruct((BATCH, LENGTH), jnp.int32)
     batch = {
         "input_ids": integers,
-        "attention_mask": integers,
-        "labels": jax.ShapeDtypeStruct((BATCH,), jnp.int32),
-        "weights": jax.ShapeDtypeStruct((BATCH,), jnp.float32),
+        "segment_ids": integers,
+        "starts": jax.ShapeDtypeStruct((BATCH, 1), jnp.int32),
+        "labels": jax.ShapeDtypeStruct((BATCH, 1), jnp.int32),
+        "weights": jax.ShapeDtypeStruct((BATCH, 1), jnp.float32),
     }
     gradient = jax.grad(make_loss(settings, description))
     key = jax.eval_shape(lambda: jax.random.key(0))
     gradients = jax.eval_shape(gradient, trained, frozen, batch, key)
     planned = jax.jit(gradient).lower(trained, frozen, batch, key).compile().memory_analysis()
-    step = make_train_step(settings, description, optimizer, make_mesh(1))
+    step = make_train_step(settings, description, optimizer, make_mesh(MeshSettings(data=1)))
     memory = step.lower(state, frozen, batch).compile().memory_analysis()
     sizes = {name: math.prod(shape.shape) for name, shape in shapes.items()}
     model = sum(size for name, size in sizes.items() if not is_adapter(name))

@@ -6,14 +6,16 @@ import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dnabert2_jax.errors import UserError
+from dnabert2_jax.errors import InputWarning, UserError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -166,6 +168,12 @@ def sha256_file(path: str | os.PathLike) -> str:
 def folder_lock(folder: str | os.PathLike, *, shared: bool = False) -> Iterator[None]:
     """Holds `folder` for this process; the operating system lets go of it however the process ends.
 
+    On one machine this always holds. Between machines it holds where their shared file system hands locks on:
+    NFS from version 4 (and 3, unless mounted with `nolock` or `local_lock`), Lustre mounted with `flock`,
+    GPFS, CephFS. Where a file system has no locks at all a notice is given, and nothing is held; one that
+    keeps locks to each machine (Lustre with `localflock`, buckets mounted as folders) cannot be told apart
+    from one that hands them on.
+
     Args:
       folder: the folder, which must exist.
       shared: whether other processes may hold it at the same time, if they share too.
@@ -182,6 +190,16 @@ def folder_lock(folder: str | os.PathLike, *, shared: bool = False) -> Iterator[
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another run is writing here; wait for it or stop it") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(
+                InputWarning(
+                    f"{folder}: its file system has no locks ({error.strerror}), so make sure that no other "
+                    "run writes there"
+                ),
+                stacklevel=3,
+            )
         yield
 
 

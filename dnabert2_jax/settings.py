@@ -13,6 +13,14 @@ from dnabert2_jax.model.architecture import Architecture, check_architecture
 from dnabert2_jax.model.lora_settings import Lora
 from dnabert2_jax.problem import Problem
 
+CompilationCache = Annotated[
+    str,
+    Meta(
+        description="folder of compiled programs, so that a later start need not compile them again; "
+        '"user" is one in the user\'s cache, "" none'
+    ),
+]
+
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[data]: how windows are cut from the corpus."""
@@ -36,6 +44,10 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Literal["dense", "first"],
         Meta(description="all of a record, or its first tokens only as in the paper"),
     ] = "dense"
+    packing: Annotated[
+        bool,
+        Meta(description="put records that are shorter than a window together into rows, as segments"),
+    ] = True
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,10 +56,27 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     steps: Annotated[int, Meta(ge=1, description="optimizer steps in all")] = 500_000
     batch_size: Annotated[int, Meta(ge=1, description="windows per step, over all devices")] = 4096
     seed: Annotated[int, Meta(ge=0, description="of parameters, batches, masks and dropout")] = 0
+    initial_model: Annotated[
+        str, Meta(description="hub id or folder of a model to go on from; empty for random parameters")
+    ] = ""
     compute_dtype: Annotated[
         Literal["float32", "bfloat16"],
         Meta(description="type of activations and products; state and loss stay float32"),
     ] = "bfloat16"
+    accumulate: Annotated[
+        int,
+        Meta(ge=1, description="parts that a batch is computed in, one after the other, to take less memory"),
+    ] = 1
+    rematerialisation: Annotated[
+        Literal["none", "layers", "dots"],
+        Meta(
+            description="what the backward pass computes again instead of keeping it: nothing; all inside of "
+            "a layer; or all there but matrix products and attention"
+        ),
+    ] = "none"
+    deterministic: Annotated[
+        bool, Meta(description="on a GPU leave out what is faster and differs from run to run in rounding")
+    ] = False
     masking_rate: Annotated[
         float, Meta(gt=0, lt=1, description="share of the tokens of a window that are predicted")
     ] = 0.15
@@ -60,15 +89,40 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     ] = 1.0
     checkpoint_every: Annotated[int, Meta(ge=1, description="steps between checkpoints")] = 1000
     keep_checkpoints: Annotated[int, Meta(ge=1, description="newest checkpoints kept")] = 2
+    keep_every: Annotated[
+        int, Meta(ge=0, description="checkpoints of steps that are multiples of this stay for good; 0: none")
+    ] = 0
     evaluate_every: Annotated[int, Meta(ge=1, description="steps between evaluations")] = 5000
     log_every: Annotated[int, Meta(ge=1, description="steps between lines of metrics.jsonl")] = 100
     skip_nonfinite: Annotated[
         int, Meta(ge=0, description="steps with a loss that is not finite to skip before the run stops")
     ] = 0
+    spike_factor: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="a smoothed loss above this many times its level is a spike, from which the run goes "
+            "back to a checkpoint and on to other batches; above 1, or 0 for never",
+        ),
+    ] = 0.0
+    spike_steps: Annotated[
+        int, Meta(ge=1, description="steps that a spike lasts before the run goes back, and of smoothing")
+    ] = 20
+    spike_rewinds: Annotated[
+        int, Meta(ge=0, description="how often a run goes back before a spike stops it")
+    ] = 3
     keep: Annotated[
         Literal["last", "best"],
         Meta(description="the state that becomes the model: the last, or that of the lowest held-out loss"),
     ] = "last"
+    compilation_cache: CompilationCache = "user"
+    profile_steps: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\d+:\d+)?$",
+            description="first:last of the steps that are traced into the run's folder `profile`",
+        ),
+    ] = ""
 
 
 class OptimizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,8 +156,13 @@ class MeshSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """[mesh]: how devices share the work."""
 
     data: Annotated[
-        int, Meta(ge=0, description="devices that split the batch; 0 takes every device there is")
+        int, Meta(ge=0, description="devices that split the batch; 0 takes all that the other axes leave")
     ] = 0
+    fsdp: Annotated[
+        int, Meta(ge=1, description="devices that split the batch, and each parameter and its moments too")
+    ] = 1
+    tensor: Annotated[int, Meta(ge=1, description="devices that split heads and hidden units")] = 1
+    sequence: Annotated[int, Meta(ge=1, description="devices that split the tokens of each window")] = 1
 
 
 class PretrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,6 +178,17 @@ class PretrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         """Raises UserError, naming `source`, where settings contradict each other."""
         check_architecture(self.model, f"{source}: [model]")
         self.optimizer.check_steps(self.training.steps, source)
+        if 0 < self.training.spike_factor <= 1:
+            raise UserError(
+                f"{source}: training.spike_factor is {self.training.spike_factor}, which every loss exceeds; "
+                "set it above 1, or to 0 for never"
+            )
+        first, _, last = self.training.profile_steps.partition(":")
+        if first and not 1 <= int(first) <= int(last):
+            raise UserError(
+                f"{source}: training.profile_steps is {self.training.profile_steps}; steps count from 1, and "
+                "the last is not before the first"
+            )
         if self.training.mask_share + self.training.random_share > 1:
             raise UserError(f"{source}: training.mask_share and training.random_share add up to more than 1")
 
@@ -139,8 +209,13 @@ class FinetuneTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_field
         Literal["float32", "bfloat16"],
         Meta(description="type of activations and products; state and loss stay float32"),
     ] = "float32"
+    packing: Annotated[
+        bool,
+        Meta(description="put several sequences into a row where padding each would waste more than 2 %"),
+    ] = True
     evaluate_every: Annotated[int, Meta(ge=1, description="steps between evaluations on dev")] = 200
     log_every: Annotated[int, Meta(ge=1, description="steps between lines of metrics.jsonl")] = 20
+    compilation_cache: CompilationCache = "user"
 
 
 # Table 7 of the DNABERT-2 paper.

@@ -1,11 +1,16 @@
 """What all tests share: where the reference data lies, and a very small genome, corpus and model."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
+import jax
 import pytest
 from flax import nnx
 
@@ -18,6 +23,13 @@ from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import split
 from dnabert2_jax.tokenizer.tokenizer import Tokenizer
 from dnabert2_jax.tokenizer.training import train_from_fasta
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # One for all processes of the tests; the user's own stays as it is.
+    compiled = tempfile.mkdtemp(prefix="compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -120,15 +132,20 @@ type StartPython = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start_python() -> Iterator[StartPython]:
-    """start_python(code, *arguments, **environment): a process of its own, killed when the test leaves it."""
+    """start_python(code, *arguments, output=None, **environment): a process, killed when the test leaves it.
+
+    What it says goes into two pipes, or into the file `output`.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def start(code: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        code: str, *arguments: str | Path, output: IO[str] | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
+            stderr=output or subprocess.PIPE,
             text=True,
         )
         started.append(process)
@@ -138,3 +155,46 @@ def start_python() -> Iterator[StartPython]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+type StartJob = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_job(start_python: StartPython) -> StartJob:
+    """start_job(processes, *words, restarts=0, output=None, **environment): Python with these words.
+
+    The processes are started by the local launcher, with one device each.
+    """
+
+    def start(
+        processes: int,
+        *words: str | Path,
+        restarts: int = 0,
+        output: IO[str] | None = None,
+        **environment: str,
+    ) -> subprocess.Popen[str]:
+        return start_python(
+            "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')",
+            Path(__file__).resolve().parents[1] / "launch" / "local.py",
+            *("--processes", str(processes), "--restarts", str(restarts), "--", sys.executable),
+            *words,
+            output=output,
+            **{"JAX_NUM_CPU_DEVICES": "1"} | environment,
+        )
+
+    return start
+
+
+@pytest.fixture
+def pretrain_words(tiny_config: Path, tiny_corpus: Path) -> Callable[..., list[str | Path]]:
+    """pretrain_words(output, **settings): for `python`, a short run; settings such as training__steps=9."""
+
+    def words(output: Path, **settings: object) -> list[str | Path]:
+        short = {"model__num_hidden_layers": 1, "training__steps": 12, "optimizer__warmup_steps": 2}
+        return [
+            *("-m", "dnabert2_jax", "pretrain", tiny_config, "--corpus", tiny_corpus, "--output", output),
+            *(f"--{name.replace('__', '.')}={value}" for name, value in (short | settings).items()),
+        ]
+
+    return words

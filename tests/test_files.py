@@ -1,12 +1,14 @@
 """Files and folders that appear whole or not at all, and the lock on a folder."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import stat
 
 import pytest
 
-from dnabert2_jax.errors import UserError
+from dnabert2_jax.errors import InputWarning, UserError
 from dnabert2_jax.files import (
     atomic_file,
     atomic_folder,
@@ -216,4 +218,13 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path, start_python):
     process.kill()
     process.wait()
     with folder_lock(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
+    def refuse(*_) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.warns(InputWarning, match="no locks"), folder_lock(tmp_path):
         pass

@@ -42,8 +42,10 @@ def main(words: list[str]) -> None:
     config = arguments.config or ("lora" if arguments.lora else "paper")
     settings = load_settings(FinetuneSettings, config, overrides)
 
+    from dnabert2_jax.training.compilation_cache import use_compilation_cache
     from dnabert2_jax.training.finetune import finetune
 
+    use_compilation_cache(settings.training.compilation_cache)
     test = finetune(settings, arguments.model, arguments.data, arguments.output, revision=arguments.revision)
     scores = ", ".join(
         f"{name.replace('_', ' ')} {value:.4f}" for name, value in test.items() if name != "examples"

@@ -27,8 +27,11 @@ _COMMANDS = {
     "convert": "write any readable model as a safe model folder",
     "embed": "write one vector per sequence",
     "predict": "write class probabilities per sequence",
+    "plan": "compile a pre-training step for hardware that is not here: memory, FLOPs, collectives, speed",
     "doctor": "tell what this machine has, which attention kernel runs here, and why",
 }
+
+_PROCESSES = "dnabert2_jax.parallel.processes"
 
 _HELP = """usage: dnabert2 COMMAND …
 
@@ -45,7 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    status = _outcome([word for word in words if word != "--debug"], debug)
+    if status and _PROCESSES in sys.modules:
+        # Those that this one works with would otherwise wait for it, and it for them.
+        sys.modules[_PROCESSES].leave_processes(status)
+    return status
+
+
+def _outcome(words: list[str], debug: bool) -> int:
     try:
         return _dispatch(words)
     except UserError as error:
@@ -76,8 +86,9 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if words[0] not in _COMMANDS:
         raise UserError(f"there is no command {words[0]!r}; the commands are {', '.join(_COMMANDS)}")
-    # Orbax and JAX tell of their own progress, which is noise beside ours.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax and JAX tell of their own progress, which is noise beside ours; Orbax logs its errors and raises
+    # them too.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("jax").setLevel(logging.ERROR)
     if words[0] == "corpus":
         # Here and not in the command: the quickstart builds a corpus and then trains in one process, and

@@ -10,7 +10,8 @@ def main(words: list[str]) -> None:
     parser = Parser(
         "dnabert2 pretrain",
         usage="dnabert2 pretrain CONFIG --corpus DIR --output RUN [--section.key value …]",
-        description="Pre-trains a masked-language model. The same command resumes where RUN stopped.",
+        description="Pre-trains a masked-language model. The same command resumes where RUN stopped.\n"
+        "Given to every process of a Slurm, TPU or Kubernetes job, it is one run over all their devices.",
         epilog="example:\n  dnabert2 pretrain small --corpus corpus --output run --training.steps 2000\n\n"
         f"packaged configurations: {', '.join(packaged_configs(PretrainSettings))}\n\n"
         "settings and their defaults, where the configuration says nothing:\n"
@@ -25,10 +26,20 @@ def main(words: list[str]) -> None:
     arguments = parser.parse_args(plain)
     settings = load_settings(PretrainSettings, arguments.config, overrides)
 
+    from dnabert2_jax.parallel.processes import is_first, lost_peers_first, start_processes
+
+    # Before any import that might touch a device.
+    start_processes()
+
+    from dnabert2_jax.training.compilation_cache import use_compilation_cache
     from dnabert2_jax.training.pretrain import pretrain
     from dnabert2_jax.training.run_log import read_rows
 
-    run = pretrain(settings, arguments.corpus, arguments.output)
+    use_compilation_cache(settings.training.compilation_cache)
+    with lost_peers_first():
+        run = pretrain(settings, arguments.corpus, arguments.output)
+    if not is_first():
+        return
     last = [row for row in read_rows(run.metrics) if row["kind"] == "evaluation"][-1]
     print(
         f"{run.model}: held-out loss {last['masked_loss']:.4f} nats per token with all targets masked, where "

@@ -4,13 +4,14 @@ Batches are looked up, not drawn: step t of a run is a pure function of (seed, c
 before and on however many hosts. Grain runs ahead of the training loop in threads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dnabert2_jax.data.corpus import Corpus
+from dnabert2_jax.data.packing import fill_rows
 from dnabert2_jax.data.permutation import mix, permute
 from dnabert2_jax.data.records import CorpusRecord
 from dnabert2_jax.data.schedule import Schedule
@@ -46,9 +47,11 @@ class WindowSource:
         same place (to within a few bases: the strands' tokens differ).
       windows: "dense" as above; "first" takes the first length - 2 tokens of each record and never the rest.
         On a corpus of the released lines that is what the paper does: a third of each line is never read.
-      rows: the rows [start, stop) of each batch that this host reads; all by default. The hosts' parts make
+      rows: the numbers of the rows of each batch that this host reads; all by default. The hosts' parts make
         up the batch that one host would read.
       soft_mask: whether batches say which bases the FASTA file had in lower case.
+      packing: puts records that are shorter than a window together into rows, each with its own [CLS] and
+        [SEP] in a segment of its own. Such a row counts as one window; which records share it never changes.
 
     Raises:
       UserError: the split has no records, or a setting is out of range.
@@ -66,39 +69,48 @@ class WindowSource:
         species_weights: SpeciesWeights = "proportional",
         strand: StrandChoice = "both",
         windows: WindowChoice = "dense",
-        rows: tuple[int, int] | None = None,
+        rows: Sequence[int] | np.ndarray | None = None,
         soft_mask: bool = False,
+        packing: bool = False,
     ):
         _check_length(length)
         if batch_size < 1:
             raise UserError(f"a batch needs at least one row, not {batch_size}; raise the batch size")
         _check_choice("strand", strand, ("both", "forward", "random"))
         _check_choice("windows", windows, ("dense", "first"))
-        start, stop = rows or (0, batch_size)
-        if not 0 <= start < stop <= batch_size:
-            raise ValueError(f"rows {start} to {stop} are not rows of a batch of {batch_size}")
+        self._rows = np.arange(batch_size) if rows is None else np.asarray(rows)
+        if not self._rows.size or self._rows.min() < 0 or self._rows.max() >= batch_size:
+            raise ValueError(f"{rows} are not rows of a batch of {batch_size}")
         index = corpus.indices[split]
         if not len(index):
             raise UserError(f"{corpus.folder}: the {split} split has no records; build a larger corpus")
         self._corpus, self._split = corpus, split
         self._batch_size, self._length = batch_size, length
         self._seed, self._steps = seed, steps
-        self._rows = np.arange(start, stop)
         self._strand: StrandChoice = strand
         self._dense = windows == "dense"
         self._soft_mask = soft_mask
         self._tokens = index.tokens
         # Records stand in pairs, one for each strand: the forward one is first.
-        self._records = np.arange(0, len(index), 1 if strand == "both" else 2)
+        records = np.arange(0, len(index), 1 if strand == "both" else 2)
         by_species = species_weights != "proportional"
         if by_species and split != "train":
             raise ValueError("species weights are for the training split")
-        borders = np.array([0, self._records.size])
+        groups = [records]
         if by_species:
-            self._records = self._records[np.argsort(index.species[self._records], kind="stable")]
-            every = np.arange(len(corpus.metadata.species) + 1)
-            borders = np.searchsorted(index.species[self._records], every)
-        self._last_windows = np.cumsum(self._windows_of(self._tokens[self._records]))
+            records = records[np.argsort(index.species[records], kind="stable")]
+            every = np.arange(1, len(corpus.metadata.species))
+            groups = np.split(records, np.searchsorted(index.species[records], every))
+        # Place i of the order holds the records self._members[self._begin[i] : self._begin[i + 1]].
+        places = [
+            self._pack(group) if packing else (group, np.ones(group.size, np.int64)) for group in groups
+        ]
+        self._members = np.concatenate([members for members, _ in places])
+        sizes = np.concatenate([sizes for _, sizes in places])
+        self._begin = np.append(0, np.cumsum(sizes))
+        windows_of_places = self._windows_of(self._tokens[self._members[self._begin[:-1]]])
+        self._last_windows = np.cumsum(windows_of_places)
+        borders = np.append(0, np.cumsum([sizes.size for _, sizes in places]))
         first_windows = np.append(0, self._last_windows)[borders]
         self._first_of_group, self._windows_of_group = first_windows[:-1], np.diff(first_windows)
         self._schedule: Schedule | None = None
@@ -125,42 +137,58 @@ class WindowSource:
 
         Returns:
           `input_ids` int32 [rows, S]: [CLS], up to S - 2 tokens, [SEP], and [PAD] after a short record;
-          `attention_mask` int32 [rows, S]: 0 at padding; and if asked for `soft_mask` uint8 [rows, S]: the
-          share of each token that was in lower case, 255 for all.
+          `segment_ids` int32 [rows, S]: 1, where records are packed also 2 and so on, and 0 at padding; and
+          if asked for `soft_mask` uint8 [rows, S]: the share of each token that was in lower case, 255 for
+          all.
 
         Raises:
           UserError: a shard is damaged.
         """
-        records, starts = self._plan(int(index))
+        rows, records, starts = self._plan(int(index))
         unique, which = np.unique(records, return_inverse=True)
         found = self._corpus.read(self._split, unique)
-        rows = [(found[place], start) for place, start in zip(which.tolist(), starts.tolist(), strict=True)]
-        input_ids, attention_mask = _rows_of_tokens(rows, self._length)
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self._soft_mask:
-            batch["soft_mask"] = _rows_of_soft_mask(rows, self._length)
-        return batch
+        pieces = zip(rows.tolist(), which.tolist(), starts.tolist(), strict=True)
+        return _fill_rows(
+            [(row, found[place], start) for row, place, start in pieces],
+            (len(self._rows), self._length),
+            self._soft_mask,
+        )
 
-    def _plan(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        # For each row its record and the first token of its window there.
+    def _pack(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The records in the order of the rows that they make up, and how many records each row has."""
+        tokens = self._tokens[records]
+        if self._strand == "random":
+            tokens = np.maximum(tokens, self._tokens[records + 1])
+        needed = tokens.astype(np.int64) + 2
+        short = needed < self._length
+        rows = [records[short][row] for row in fill_rows(needed[short], self._length)]
+        sizes = np.append(np.ones(np.count_nonzero(~short), np.int64), [len(row) for row in rows])
+        return np.concatenate([records[~short], *rows]), sizes.astype(np.int64)
+
+    def _plan(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # For each piece its row, its record and the first token of its window there.
         draw = step * self._batch_size + self._rows
         group, number = self._schedule.look_up(draw) if self._schedule else (np.zeros_like(draw), draw)
         size = self._windows_of_group[group]
         epoch, place = np.divmod(number, size)
         window = self._first_of_group[group] + permute(place, size, mix(self._seed, _ORDER, group, epoch))
         position = np.searchsorted(self._last_windows, window, side="right")
-        record = self._records[position]
+        first, count = self._begin[position], self._begin[position + 1] - self._begin[position]
+        record = self._members[first]
         start = np.zeros_like(record)
         if self._dense:
             windows = self._windows_of(self._tokens[record])
             within = window - (self._last_windows[position] - windows)
             leftover = self._room(record) - (windows - 1) * (self._length - 2)
             start = _below(leftover + 1, self._seed, _SHIFT, epoch, record) + within * (self._length - 2)
+        reverse = np.zeros(record.size, bool)
         if self._strand == "random":
             reverse = (mix(self._seed, _STRAND, epoch, window) & np.uint64(1)).astype(bool)
             start = np.where(reverse, self._start_on_reverse(record, start, epoch), start)
-            record = record + reverse
-        return record, start
+        # Records that share a row are short: each is read from its first token on.
+        row = np.repeat(np.arange(record.size), count)
+        members = self._members[np.arange(row.size) - np.repeat(np.cumsum(count) - count - first, count)]
+        return row, members + reverse[row], start[row]
 
     def _start_on_reverse(self, record: np.ndarray, start: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         # What lies at `start` of the room forward lies as far from the end of the room on the other strand.
@@ -206,13 +234,13 @@ class ValidationWindows(NamedTuple):
 
     Attributes:
       input_ids: int32 [N, S].
-      attention_mask: int32 [N, S], 0 at padding.
+      segment_ids: int32 [N, S], 0 at padding, else 1.
       species: int32 [N], place in the metadata's list of species.
       region: int32 [N], place in the metadata's list of validation regions.
     """
 
     input_ids: np.ndarray
-    attention_mask: np.ndarray
+    segment_ids: np.ndarray
     species: np.ndarray
     region: np.ndarray
 
@@ -244,11 +272,15 @@ def validation_windows(corpus: Corpus, *, length: int, limit: int) -> Validation
     record, number = record[chosen], number[chosen]
     unique, which = np.unique(record, return_inverse=True)
     found = corpus.read("validation", unique)
-    rows = [
-        (found[place], start)
-        for place, start in zip(which.tolist(), (number * (length - 2)).tolist(), strict=True)
+    starts = (number * (length - 2)).tolist()
+    pieces = [
+        (row, found[place], start)
+        for row, (place, start) in enumerate(zip(which.tolist(), starts, strict=True))
     ]
-    return ValidationWindows(*_rows_of_tokens(rows, length), index.species[record], index.region[record])
+    batch = _fill_rows(pieces, (len(pieces), length), soft_mask=False)
+    return ValidationWindows(
+        batch["input_ids"], batch["segment_ids"], index.species[record], index.region[record]
+    )
 
 
 def _check_length(length: int) -> None:
@@ -270,25 +302,30 @@ def _windows_per_record(tokens: np.ndarray, length: int) -> np.ndarray:
     return np.maximum(1, tokens.astype(np.int64) // (length - 2))
 
 
-def _rows_of_tokens(rows: list[tuple[CorpusRecord, int]], length: int) -> tuple[np.ndarray, np.ndarray]:
-    input_ids = np.full((len(rows), length), PAD_ID, np.int32)
-    ends = np.empty(len(rows), np.int64)
-    for i, (record, start) in enumerate(rows):
+def _fill_rows(
+    pieces: list[tuple[int, CorpusRecord, int]], shape: tuple[int, int], soft_mask: bool
+) -> dict[str, np.ndarray]:
+    """A batch of the pieces, each of which is a row's number, a record and the first token that it gives."""
+    rows, length = shape
+    batch: dict[str, np.ndarray] = {
+        "input_ids": np.full(shape, PAD_ID, np.int32),
+        "segment_ids": np.zeros(shape, np.int32),
+    }
+    if soft_mask:
+        batch["soft_mask"] = np.zeros(shape, np.uint8)
+    ends, segments = [0] * rows, [0] * rows
+    for row, record, start in pieces:
         tokens = record.tokens[start : start + length - 2]
-        input_ids[i, 1 : tokens.size + 1] = tokens
-        ends[i] = tokens.size + 1
-    input_ids[:, 0] = CLS_ID
-    input_ids[np.arange(len(rows)), ends] = SEP_ID
-    return input_ids, (np.arange(length) <= ends[:, None]).astype(np.int32)
-
-
-def _rows_of_soft_mask(rows: list[tuple[CorpusRecord, int]], length: int) -> np.ndarray:
-    soft_mask = np.zeros((len(rows), length), np.uint8)
-    for i, (record, start) in enumerate(rows):
-        if record.soft_mask is not None:
-            shares = record.soft_mask[start : start + length - 2]
-            soft_mask[i, 1 : shares.size + 1] = shares
-    return soft_mask
+        first, last = ends[row], ends[row] + tokens.size + 1
+        batch["input_ids"][row, first] = CLS_ID
+        batch["input_ids"][row, first + 1 : last] = tokens
+        batch["input_ids"][row, last] = SEP_ID
+        segments[row] += 1
+        batch["segment_ids"][row, first : last + 1] = segments[row]
+        if soft_mask and record.soft_mask is not None:
+            batch["soft_mask"][row, first + 1 : last] = record.soft_mask[start : start + length - 2]
+        ends[row] = last + 1
+    return batch
 
 
 def _spread(species: np.ndarray, region: np.ndarray, limit: int) -> np.ndarray:

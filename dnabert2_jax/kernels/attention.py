@@ -5,15 +5,21 @@ Out: the attended values, zero at padding; the log-sum-exp on request.
 """
 
 from functools import partial
+from math import prod
 from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from dnabert2_jax.kernels import xla
-from dnabert2_jax.kernels.bodies import Request, choose, load
-from dnabert2_jax.parallel.mesh import DATA, FSDP, TENSOR
+from dnabert2_jax.kernels import ring, xla
+from dnabert2_jax.kernels.bodies import Body, Request, choose, load
+from dnabert2_jax.parallel.mesh import DATA, FSDP, SEQUENCE, TENSOR
+from dnabert2_jax.parallel.sharding import fitting_axes
+
+# Under this name rematerialisation finds the op's result and log-sum-exp, which the backward pass needs.
+SAVED_NAME = "attention"
 
 
 @overload
@@ -65,8 +71,9 @@ def alibi_attention(
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Computes `softmax(q k^T / sqrt(D) - slope * |i - j|) v` for each head.
 
-    Where q lies on a mesh, the batch is split over its axes `data` and `fsdp` and the heads over `tensor`, as
-    far as they divide, and each device computes its own part.
+    Where q lies on a mesh, the batch is split over its axes `data` and `fsdp`, the heads over `tensor` and
+    the tokens of whole rows over `sequence`, as far as they divide, and each device computes its own part;
+    the keys of other devices come to it as far as it needs them (`ring.py`).
 
     Args:
       q: [B, Sq, H, D], of a floating type. Scores and softmax are computed in at least float32.
@@ -95,7 +102,7 @@ def alibi_attention(
     whole_rows = k_segment_ids is None and q_length == k_length and _is_zero(q_offset) and _is_zero(k_offset)
     has_segments = segment_ids is not None or k_segment_ids is not None
     q_segments, k_segments = _segments(segment_ids, k_segment_ids, batch, q_length, k_length)
-    split = _split(q, batch, heads)
+    split = _split(q, batch, heads, q_length if whole_rows else 1)
     sizes = (batch, q_length, k_length, heads, width)
     request = _request(q, sizes, split, has_segments=has_segments, packed=False, whole_rows=whole_rows)
     body = choose(request, implementation, interpret=interpret)
@@ -117,7 +124,7 @@ def alibi_attention_qkv(
     """As `alibi_attention`, on the packed projection of a whole row.
 
     Args:
-      qkv: [B, S, 3·H·D]; the last axis splits as (3, H, D).
+      qkv: [B, S, 3·H·D], or [B, S, 3, H·D]; the last axes split as (3, H, D).
       slopes: [H].
       segment_ids: int32 [B, S] or None.
       implementation, skip, interpret: as in `alibi_attention`.
@@ -128,18 +135,19 @@ def alibi_attention_qkv(
     Raises:
       NotImplementedError: as in `alibi_attention`.
     """
-    batch, length, width = qkv.shape
-    heads = slopes.shape[0]
-    split = _split(qkv, batch, heads)
+    batch, length = qkv.shape[:2]
+    heads, width = slopes.shape[0], prod(qkv.shape[2:])
+    split = _split(qkv, batch, heads, length)
     sizes = (batch, length, length, heads, width // (3 * heads))
     has_segments = segment_ids is not None
     request = _request(qkv, sizes, split, has_segments=has_segments, packed=True, whole_rows=True)
     body = choose(request, implementation, interpret=interpret)
     # Heads over several devices cut through all three parts of the packed axis.
-    if hasattr(body, "forward_packed") and not split.head_axes:
+    if hasattr(body, "forward_packed") and not (split.head_axes or split.token_axes):
         segments, _ = _segments(segment_ids, None, batch, length, length)
         call = _Call(body.NAME, skip, interpret, False, split)
-        return _attend_packed(call, qkv, jnp.asarray(slopes, jnp.float32), segments)
+        packed = qkv.reshape(batch, length, width)
+        return _attend_packed(call, packed, jnp.asarray(slopes, jnp.float32), segments)
     q, k, v = _unpack(qkv, heads)
     attended = alibi_attention(
         q, k, v, slopes, segment_ids=segment_ids, implementation=body.NAME, skip=skip, interpret=interpret
@@ -166,13 +174,15 @@ def alibi_attention_weights(
 
 
 class _Split(NamedTuple):
-    """How a call lies on a mesh: the axes over which batch and heads are split, and in how many parts."""
+    """How a call lies on a mesh: the axes over which batch, heads and tokens are split."""
 
     mesh: AbstractMesh
     batch_axes: tuple[str, ...]
     head_axes: tuple[str, ...]
-    batch_parts: int
-    head_parts: int
+    token_axes: tuple[str, ...]
+
+    def parts(self, axes: tuple[str, ...]) -> int:
+        return prod(self.mesh.shape[axis] for axis in axes)
 
 
 class _Call(NamedTuple):
@@ -203,39 +213,34 @@ def _segments(segment_ids, k_segment_ids, batch, q_length, k_length):
     return queries.astype(jnp.int32), keys.astype(jnp.int32)
 
 
-def _split(array: jax.Array, batch: int, heads: int) -> _Split:
-    """Splits batch and heads over the axes of the mesh that the array lies on, as far as they divide."""
+def _split(array: jax.Array, batch: int, heads: int, tokens: int) -> _Split:
+    """Splits these over the axes of the mesh that the array lies on, as far as they divide."""
     mesh = jax.typeof(array).sharding.mesh
     sizes = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-    free = {name: size for name, size, kind in sizes if kind == AxisType.Auto and size > 1}
+    free = {name for name, size, kind in sizes if kind == AxisType.Auto and size > 1}
 
-    def divide(size: int, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
-        taken, parts = (), 1
-        for name in wanted:
-            if name in free and size % (parts * free[name]) == 0:
-                taken, parts = (*taken, name), parts * free[name]
-        return taken, parts
+    def divide(size: int, *wanted: str) -> tuple[str, ...]:
+        return fitting_axes(mesh, tuple(name for name in wanted if name in free), size)
 
-    batch_axes, batch_parts = divide(batch, (DATA, FSDP))
-    head_axes, head_parts = divide(heads, (TENSOR,))
-    return _Split(mesh, batch_axes, head_axes, batch_parts, head_parts)
+    return _Split(mesh, divide(batch, DATA, FSDP), divide(heads, TENSOR), divide(tokens, SEQUENCE))
 
 
 def _request(array, sizes, split: _Split, *, has_segments: bool, packed: bool, whole_rows: bool) -> Request:
     batch, q_length, k_length, heads, width = sizes
     platform, device_kind = _device(split.mesh)
+    token_parts = split.parts(split.token_axes)
     return Request(
         platform,
         device_kind,
         array.dtype.name,
-        batch // split.batch_parts,
-        q_length,
-        k_length,
-        heads // split.head_parts,
+        batch // split.parts(split.batch_axes),
+        q_length // token_parts,
+        k_length // token_parts,
+        heads // split.parts(split.head_axes),
         width,
         has_segments,
-        packed,
-        whole_rows,
+        packed and token_parts == 1,
+        whole_rows and token_parts == 1,
     )
 
 
@@ -250,24 +255,42 @@ def _device(mesh: AbstractMesh) -> tuple[str, str]:
 
 
 def _unpack(qkv: jax.Array, num_heads: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    batch, length, width = qkv.shape
-    parts = qkv.reshape(batch, length, 3, num_heads, width // (3 * num_heads))
-    return parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+    batch, length = qkv.shape[:2]
+    q, k, v = jnp.unstack(qkv.reshape(batch, length, 3, num_heads, -1), axis=2)
+    return q, k, v
 
 
 def _on_each_device(call: _Call, function, in_specs, out_specs):
-    """`function` on each device's part of its arguments; the dense body is split by XLA itself."""
+    """`function` on each device's part of its arguments; XLA itself splits the dense body, tokens aside."""
     split = call.split
-    if call.body == xla.NAME or not (split.batch_axes or split.head_axes):
+    if not (split.batch_axes or split.head_axes or split.token_axes):
+        return function
+    if call.body == xla.NAME and not split.token_axes:
         return function
     return jax.shard_map(function, mesh=split.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def _specs(call: _Call):
-    """Where batch and heads of each kind of array lie: [B, S, H, D], [B, H, S], [H], [B, S], and scalars."""
-    batch, heads = call.split.batch_axes or None, call.split.head_axes or None
-    tokens = PartitionSpec(batch, None, heads, None)
-    return tokens, PartitionSpec(batch, heads), PartitionSpec(heads), PartitionSpec(batch), PartitionSpec()
+    """Where the parts of each kind of array lie: [B, S, H, D], [B, H, S], [H], [B, S], and scalars."""
+    batch, heads, tokens = (
+        axes or None for axes in (call.split.batch_axes, call.split.head_axes, call.split.token_axes)
+    )
+    return (
+        PartitionSpec(batch, tokens, heads),
+        PartitionSpec(batch, heads, tokens),
+        PartitionSpec(heads),
+        PartitionSpec(batch, tokens),
+        PartitionSpec(),
+    )
+
+
+def _body(call: _Call) -> Body | ring.Ring:
+    """The body that computes a device's part, with the keys of others where tokens are split."""
+    body, split = load(call.body), call.split
+    if not split.token_axes:
+        return body
+    (axis,) = split.token_axes
+    return ring.Ring(body, axis, split.mesh.shape[axis], tuple(split.mesh.axis_names))
 
 
 # The derivative is taken of the whole, with shard_map inside of it: transposing a shard_map around Pallas
@@ -275,7 +298,7 @@ def _specs(call: _Call):
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(call: _Call, q, k, v, slopes, q_segments, k_segments, q_offset, k_offset):
     tokens, rows, per_head, segments, scalar = _specs(call)
-    forward = partial(load(call.body).forward, skip=call.skip, interpret=call.interpret)
+    forward = partial(_body(call).forward, skip=call.skip, interpret=call.interpret)
     in_specs = (tokens, tokens, tokens, per_head, segments, segments, scalar, scalar)
     return _on_each_device(call, forward, in_specs, (tokens, rows))(
         q, k, v, slopes, q_segments, k_segments, q_offset, k_offset
@@ -283,14 +306,14 @@ def _attend(call: _Call, q, k, v, slopes, q_segments, k_segments, q_offset, k_of
 
 
 def _attend_forward(call: _Call, *inputs):
-    out, lse = _attend(call, *inputs)
+    out, lse = checkpoint_name(_attend(call, *inputs), SAVED_NAME)
     return (out, lse), (*inputs, out, lse)
 
 
 def _attend_backward(call: _Call, residuals, cotangents):
     tokens, rows, per_head, segments, scalar = _specs(call)
     dout, dlse = cotangents
-    backward: Any = partial(load(call.body).backward, skip=call.skip, interpret=call.interpret)
+    backward: Any = partial(_body(call).backward, skip=call.skip, interpret=call.interpret)
     in_specs = (tokens, tokens, tokens, per_head, segments, segments, scalar, scalar, tokens, rows, tokens)
     arguments = (*residuals, dout)
     if call.lse_is_used:
@@ -318,6 +341,7 @@ def _attend_packed_forward(call: _Call, qkv, slopes, segments):
     out, lse = _on_each_device(call, forward, (batch, everywhere, batch), (batch, batch))(
         qkv, slopes, segments
     )
+    out, lse = checkpoint_name((out, lse), SAVED_NAME)
     return out, (qkv, slopes, segments, out, lse)
 
 

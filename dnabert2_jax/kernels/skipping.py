@@ -32,6 +32,8 @@ rounding and that of a product over D, and U by the rounding of its three terms.
 or infinite, and nothing is left out.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,26 +105,72 @@ def live_blocks(
     q, k, slopes, q_segments, k_segments, q_offset, k_offset, lse, *, q_block: int, k_block: int
 ) -> jax.Array:
     """Bool [B, H, query blocks, key blocks]: what may not be left out. Arguments as in `key_ranges`."""
+    keys = describe_keys(k, k_segments, k_block=k_block)
+    return live_blocks_of(
+        q,
+        keys,
+        slopes,
+        q_segments,
+        q_offset,
+        k_offset,
+        lse,
+        k_length=k.shape[1],
+        q_block=q_block,
+        k_block=k_block,
+    )
+
+
+class KeyBlocks(NamedTuple):
+    """All that the bound asks of blocks of keys; what several devices know of theirs can be put together.
+
+    Attributes:
+      low, high: int32 [B, key blocks], the lowest and highest segment, padding aside.
+      norm: [B, H, key blocks], an upper bound of the keys' norms.
+    """
+
+    low: jax.Array
+    high: jax.Array
+    norm: jax.Array
+
+
+def describe_keys(k, k_segments, *, k_block: int) -> KeyBlocks:
+    """Describes blocks of keys [B, Sk, H, D] with segments [B, Sk]."""
+    wide = jnp.promote_types(k.dtype, jnp.float32)
+    return KeyBlocks(*_extremes_of_ids(k_segments, k_block), _block_norms(k, k_block, wide))
+
+
+def live_blocks_of(
+    q,
+    keys: KeyBlocks,
+    slopes,
+    q_segments,
+    q_offset,
+    k_offset,
+    lse,
+    *,
+    k_length: int,
+    q_block: int,
+    k_block: int,
+) -> jax.Array:
+    """As `live_blocks`, for `k_length` keys of which only the description is here."""
     q_low, q_high = _extremes_of_ids(q_segments, q_block)
-    k_low, k_high = _extremes_of_ids(k_segments, k_block)
     # Intervals that do not meet have no id in common; the reverse does not hold, and need not.
-    live = (q_low[:, :, None] <= k_high[:, None, :]) & (k_low[:, None, :] <= q_high[:, :, None])
+    live = (q_low[:, :, None] <= keys.high[:, None, :]) & (keys.low[:, None, :] <= q_high[:, :, None])
     live = jnp.broadcast_to(live[:, None], (q.shape[0], q.shape[2], *live.shape[1:]))
     if lse is None:
         return live
     wide = lse.dtype
     q_norm = _block_norms(q, q_block, wide)
-    k_norm = _block_norms(k, k_block, wide)
     # Rows of padding need nothing.
     needed = jnp.where((q_segments != 0)[:, None, :], lse, jnp.inf)
     lowest = _blocked(needed, q_block, 2, jnp.inf).min(axis=3)
-    largest_score = q_norm[:, :, :, None] * k_norm[:, :, None, :] * q.shape[3] ** -0.5
-    distance = _block_distances(q.shape[1], k.shape[1], q_offset, k_offset, q_block, k_block)
+    largest_score = q_norm[:, :, :, None] * keys.norm[:, :, None, :] * q.shape[3] ** -0.5
+    distance = _block_distances(q.shape[1], k_length, q_offset, k_offset, q_block, k_block)
     bias = slopes.astype(wide)[:, None, None] * distance.astype(wide)
     lowest = lowest[:, :, :, None]
     rounding = 4 * jnp.finfo(wide).eps * (largest_score + bias + jnp.abs(lowest))
     upper = largest_score - bias - lowest + jnp.where(jnp.isposinf(lowest), 0, rounding)
-    dead = upper < np.log(EPSILON[q.dtype.name] / (2 * max(q.shape[1], k.shape[1])))
+    dead = upper < np.log(EPSILON[q.dtype.name] / (2 * max(q.shape[1], k_length)))
     return live & ~dead
 
 

@@ -6,7 +6,8 @@ from flax import nnx
 
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.encoder import Encoder
-from dnabert2_jax.model.layers import Dense, LayerNorm, dropout, matmul
+from dnabert2_jax.model.layers import Dense, LayerNorm, Layout, dropout, matmul
+from dnabert2_jax.parallel.mesh import TENSOR
 
 
 class MaskedLanguageModelHead(nnx.Module):
@@ -20,7 +21,7 @@ class MaskedLanguageModelHead(nnx.Module):
 
     def __call__(self, hidden: jax.Array, word_embeddings: jax.Array) -> jax.Array:
         x = self.norm(jax.nn.gelu(self.dense(hidden), approximate=False))
-        logits = matmul(x, word_embeddings.T)
+        logits = matmul(x, word_embeddings.T, Layout(outputs=TENSOR))
         return logits.astype(jnp.promote_types(x.dtype, jnp.float32)) + self.bias[...]
 
 
@@ -37,14 +38,14 @@ class MaskedLanguageModel(nnx.Module):
 
 
 class Pooler(nnx.Module):
-    """`tanh(dense(x[:, 0]))`: one vector per sequence, from [CLS]."""
+    """`tanh(dense(x))` of a sequence's [CLS]."""
 
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
         width = architecture.hidden_size
         self.dense = Dense(width, width, std=architecture.initializer_range, rngs=rngs)
 
-    def __call__(self, hidden: jax.Array) -> jax.Array:
-        return jnp.tanh(self.dense(hidden[:, 0]))
+    def __call__(self, first_token: jax.Array) -> jax.Array:
+        return jnp.tanh(self.dense(first_token))
 
 
 class SequenceClassifier(nnx.Module):
@@ -58,8 +59,23 @@ class SequenceClassifier(nnx.Module):
         )
         self.dropout_rate = architecture.hidden_dropout_prob
 
-    def logits(self, hidden: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Label logits [B, labels], in at least float32, from hidden states [B, S, E]."""
-        pooled = dropout(self.pooler(hidden), self.dropout_rate, dropout_key)
+    def logits(
+        self, hidden: jax.Array, *, starts: jax.Array | None = None, dropout_key: jax.Array | None = None
+    ) -> jax.Array:
+        """Label logits, in at least float32.
+
+        Args:
+          hidden: hidden states [B, S, E].
+          starts: int32 [B, M], where the sequences that are packed into a row start; None where a row is one.
+          dropout_key: draws dropout; None turns it off.
+
+        Returns:
+          [B, labels], with starts [B, M, labels].
+        """
+        if starts is None:
+            first_tokens = hidden[:, 0]
+        else:
+            first_tokens = jnp.take_along_axis(hidden, starts[:, :, None], axis=1)
+        pooled = dropout(self.pooler(first_tokens), self.dropout_rate, dropout_key)
         logits = self.classifier(pooled)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

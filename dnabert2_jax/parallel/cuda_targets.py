@@ -1,22 +1,21 @@
-"""NVIDIA GPUs to compile for where there is none: the name of an architecture in, a mesh of such devices out.
+"""NVIDIA GPUs to compile for where there is none: the name of a card in, such devices out.
 
 It needs JAX's CUDA plugin, and neither a GPU nor a driver where JAX_PLATFORMS is cpu. What compiles this way
 fits the card's registers and shared memory; nothing is said about the numbers it would compute.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 from dnabert2_jax.errors import UserError
-from dnabert2_jax.parallel.mesh import DATA
+from dnabert2_jax.parallel.chips import chip_of
 
 
 @dataclass(frozen=True)
 class CudaTarget:
-    """A card by what the compiler asks of it.
+    """A card by what the compiler asks of it, besides its memory, which is in `chips.py`.
 
     Attributes:
       name: as the driver tells it.
@@ -24,7 +23,7 @@ class CudaTarget:
       cores: streaming multiprocessors.
       lanes, threads: float32 units of each, and threads that each holds.
       shared_memory: bytes that a block may have, and that a multiprocessor has.
-      memory, bandwidth, cache: bytes, bytes per second, bytes.
+      cache: bytes.
       gigahertz: boost clock.
     """
 
@@ -34,98 +33,100 @@ class CudaTarget:
     lanes: int
     threads: int
     shared_memory: tuple[int, int]
-    memory: int
-    bandwidth: int
     cache: int
     gigahertz: float
 
 
-# One card for each architecture, from NVIDIA's data sheets.
+# At least one card for each architecture, from NVIDIA's data sheets.
 CUDA_TARGETS = {
-    "sm_80": CudaTarget(
+    "a100": CudaTarget(
         name="NVIDIA A100-SXM4-80GB",
         capability=(8, 0),
         cores=108,
         lanes=64,
         threads=2048,
         shared_memory=(166_912, 167_936),
-        memory=80 << 30,
-        bandwidth=2_039 * 10**9,
         cache=40 << 20,
         gigahertz=1.41,
     ),
-    "sm_89": CudaTarget(
+    "rtx4090": CudaTarget(
         name="NVIDIA GeForce RTX 4090",
         capability=(8, 9),
         cores=128,
         lanes=128,
         threads=1536,
         shared_memory=(101_376, 102_400),
-        memory=24 << 30,
-        bandwidth=1_008 * 10**9,
         cache=72 << 20,
         gigahertz=2.52,
     ),
-    "sm_90": CudaTarget(
+    "h100": CudaTarget(
+        name="NVIDIA H100 80GB HBM3",
+        capability=(9, 0),
+        cores=132,
+        lanes=128,
+        threads=2048,
+        shared_memory=(232_448, 233_472),
+        cache=50 << 20,
+        gigahertz=1.98,
+    ),
+    "h200": CudaTarget(
         name="NVIDIA H200",
         capability=(9, 0),
         cores=132,
         lanes=128,
         threads=2048,
         shared_memory=(232_448, 233_472),
-        memory=141 * 10**9,
-        bandwidth=4_800 * 10**9,
         cache=50 << 20,
         gigahertz=1.98,
     ),
-    "sm_120": CudaTarget(
+    "rtxpro6000": CudaTarget(
         name="NVIDIA RTX PRO 6000",
         capability=(12, 0),
         cores=188,
         lanes=128,
         threads=1536,
         shared_memory=(101_376, 102_400),
-        memory=96 << 30,
-        bandwidth=1_792 * 10**9,
         cache=128 << 20,
         gigahertz=2.6,
     ),
 }
 
 
-def cuda_mesh(architecture: str, devices: int = 1) -> Mesh:
-    """A mesh of absent GPUs along the `data` axis.
+def cuda_devices(card: str, devices: int = 1) -> list[Any]:
+    """Absent GPUs of one machine, for `make_mesh`.
 
-    Shardings over it say where to compile for, and `jax.sharding.use_abstract_mesh(mesh.abstract_mesh)` lets
-    code that asks for the device, such as the choice of a kernel, see these.
+    Shardings over their mesh say where to compile for, and `use_abstract_mesh(mesh.abstract_mesh)` of
+    `jax.sharding` lets code that asks for the device, such as the choice of a kernel, see these.
 
     Args:
-      architecture: a key of `CUDA_TARGETS`.
-      devices: how many, in one machine.
+      card: a key of `CUDA_TARGETS`.
+      devices: how many.
 
     Raises:
       UserError: there is no such target, or no CUDA plugin.
     """
-    if architecture not in CUDA_TARGETS:
-        raise UserError(f"no CUDA target is called {architecture!r}; there are {', '.join(CUDA_TARGETS)}")
+    if card not in CUDA_TARGETS:
+        raise UserError(f"no GPU to compile for is called {card!r}; there are {', '.join(CUDA_TARGETS)}")
     try:
         topology = topologies.get_topology_desc(
             platform="cuda",
-            target_config=_target_config(CUDA_TARGETS[architecture]),
+            target_config=_target_config(CUDA_TARGETS[card]),
             topology=f"1x1x{devices}",
         )
     except NotImplementedError as problem:
         raise UserError(
-            f"compiling for {architecture} needs JAX's CUDA plugin (pip install jax-cuda13-plugin), "
-            f"and JAX_PLATFORMS=cpu where there is no driver"
+            f"compiling for {card} needs JAX's CUDA plugin (pip install jax-cuda13-plugin), "
+            "and JAX_PLATFORMS=cpu where there is no driver"
         ) from problem
-    return Mesh(np.array(topology.devices), (DATA,), axis_types=(AxisType.Auto,))
+    return list(topology.devices)
 
 
 def _target_config(target: CudaTarget) -> str:
     """XLA's description of a GPU, in the text form of protocol buffers."""
     major, minor = target.capability
     block, multiprocessor = target.shared_memory
+    chip = chip_of(target.name)
+    assert chip is not None
     return f"""
         platform_name: "CUDA"
         device_description_str: "{target.name}"
@@ -146,8 +147,8 @@ def _target_config(target: CudaTarget) -> str:
           block_dim_limit_x: 2147483647
           block_dim_limit_y: 65535
           block_dim_limit_z: 65535
-          memory_bandwidth: {target.bandwidth}
-          device_memory_size: {target.memory}
+          memory_bandwidth: {int(chip.bandwidth)}
+          device_memory_size: {chip.memory}
           l2_cache_size: {target.cache}
           clock_rate_ghz: {target.gigahertz}
         }}

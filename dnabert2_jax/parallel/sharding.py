@@ -1,31 +1,42 @@
-"""Which axes of the mesh each parameter is split over: names and shapes in, shardings out.
+"""Which axes of the mesh arrays are split over: names and shapes of parameters in, shardings out.
 
-The one table of rules. A column-parallel kernel is split by its outputs over `tensor`, the row-parallel one
-that follows it by its inputs, so that one sum over `tensor` ends each half of a block; what `tensor` leaves
-whole is split over `fsdp`, and gathered where it is used.
+The one table of rules for what is kept, and `constrain` for what is computed. Column-parallel layers
+compute with kernels that are split by their outputs over `tensor`, the row-parallel ones that follow them by
+their inputs, so that one sum over `tensor` ends each half of a block; what `fsdp` splits is gathered where
+it is used.
 """
 
 import re
+from collections.abc import Callable
+from math import prod
+from typing import Any
 
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import jax
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from dnabert2_jax.parallel.mesh import FSDP, TENSOR
+from dnabert2_jax.parallel.mesh import DATA, FSDP, SEQUENCE, TENSOR, replicated
+
+type Axes = str | tuple[str, ...] | None
+
+# The axes over which the rows of a batch and the tokens of a row are split.
+BATCH = (DATA, FSDP)
+TOKENS = (SEQUENCE,)
 
 _REPLICATED = PartitionSpec()
-_COLUMNS = PartitionSpec(FSDP, TENSOR)
 _ROWS = PartitionSpec(TENSOR, FSDP)
+# The outputs of qkv are [3, H, D] and those of gated [2, I], in that order. Cut through there, a device would
+# have no whole heads and no gate beside its value, and activations would be exchanged. By its inputs such a
+# kernel is kept, and its parts are exchanged before use: far fewer numbers than those of a batch.
+_PARTS = PartitionSpec((FSDP, TENSOR))
 
 # Name of a parameter, whole → what its axes are split over. Each parameter is matched by exactly one pattern.
-# The outputs of qkv are [3, H, D] and those of gated [2, I], in that order: split over `tensor`, a device has
-# no whole heads and no gate beside its value. That is correct, and costs an exchange of activations where the
-# output is taken apart.
 _RULES = {
     r"encoder\.embeddings\.word": _ROWS,
     r"encoder\.embeddings\.token_type": _REPLICATED,
-    r"encoder\.blocks\.\d+\.attention\.qkv\.kernel": _COLUMNS,
-    r"encoder\.blocks\.\d+\.attention\.qkv\.bias": PartitionSpec(TENSOR),
+    r"encoder\.blocks\.\d+\.attention\.qkv\.kernel": _PARTS,
+    r"encoder\.blocks\.\d+\.attention\.qkv\.bias": _REPLICATED,
     r"encoder\.blocks\.\d+\.attention\.output\.kernel": _ROWS,
-    r"encoder\.blocks\.\d+\.feed_forward\.gated\.kernel": _COLUMNS,
+    r"encoder\.blocks\.\d+\.feed_forward\.gated\.kernel": _PARTS,
     r"encoder\.blocks\.\d+\.feed_forward\.output\.kernel": _ROWS,
     r"encoder\.blocks\.\d+\.(attention|feed_forward)\.output\.bias": _REPLICATED,
     r".*norm\.(scale|bias)": _REPLICATED,
@@ -55,9 +66,70 @@ def parameter_sharding(mesh: Mesh, name: str, shape: tuple[int, ...]) -> NamedSh
         raise LookupError(f"{len(found)} sharding rules are for the parameter {name!r}; there must be one")
     # The model leaves it to the compiler to spread computations, which explicit axes would forbid.
     automatic = mesh.update(axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-    axes = [_fitting(mesh, axis, size) for axis, size in zip(found[0], shape, strict=False)]
+    axes = [_as_entry(fitting_axes(mesh, axes, size)) for axes, size in zip(found[0], shape, strict=False)]
     return NamedSharding(automatic, PartitionSpec(*axes))
 
 
-def _fitting(mesh: Mesh, axis: str | None, size: int) -> str | None:
-    return axis if axis in mesh.shape and size % mesh.shape[axis] == 0 else None
+def state_sharding(mesh: Mesh, abstract_state: Any) -> Any:
+    """Where the parts of a training state lie: a sharding for each leaf.
+
+    Parameters lie by the rules. So does what an optimizer keeps in dicts by the parameters' names, such as
+    the moments of AdamW: each beside its parameter. Scalars are replicated.
+
+    Args:
+      mesh: as in `parameter_sharding`.
+      abstract_state: any tree of arrays, or of `jax.ShapeDtypeStruct` as `jax.eval_shape` gives them.
+
+    Raises:
+      LookupError: an array is no scalar, and not exactly one rule is for it.
+    """
+
+    def sharding_of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        if not leaf.shape:
+            return replicated(mesh)
+        return parameter_sharding(mesh, str(getattr(path[-1], "key", path[-1])), leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(sharding_of, abstract_state)
+
+
+def abstract_state(make: Callable[[], Any], mesh: Mesh) -> Any:
+    """What `make()` would give, as `jax.ShapeDtypeStruct`, each with where it lies; nothing is computed."""
+    shapes = jax.eval_shape(make)
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        state_sharding(mesh, shapes),
+    )
+
+
+def born(make: Callable[[], Any], mesh: Mesh) -> Any:
+    """The state that `make()` gives, each part of it made where it lies."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(make, mesh))
+    return jax.jit(make, out_shardings=shardings)()
+
+
+def constrain(array: jax.Array, *axes: Axes) -> jax.Array:
+    """Has the compiler split an array in the middle of a computation so, where it lies on a mesh.
+
+    Args:
+      array: any; on one device, or on a mesh that has none of the axes, it is given back as it is.
+      axes: of the mesh, for each dimension of the array from the first; left out where they do not divide it.
+    """
+    mesh = jax.typeof(array).sharding.mesh
+    if all(size == 1 for size in mesh.axis_sizes):
+        return array
+    spec = [_as_entry(fitting_axes(mesh, axis, size)) for axis, size in zip(axes, array.shape, strict=False)]
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+def fitting_axes(mesh: Mesh | AbstractMesh, wanted: Axes, size: int) -> tuple[str, ...]:
+    """Those of the wanted axes which the mesh has, one after the other as far as they divide `size`."""
+    taken: tuple[str, ...] = ()
+    for name in (wanted,) if isinstance(wanted, str) else wanted or ():
+        if name in mesh.shape and size % prod(mesh.shape[axis] for axis in (*taken, name)) == 0:
+            taken = (*taken, name)
+    return taken
+
+
+def _as_entry(axes: tuple[str, ...]) -> Axes:
+    return axes[0] if len(axes) == 1 else axes or None

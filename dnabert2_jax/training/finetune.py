@@ -28,7 +28,7 @@ from dnabert2_jax.model.adapter_folder import is_adapter_folder, write_adapter
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.lora import abstract_adapted, build_adapted, is_adapter, merge_adapters
 from dnabert2_jax.model.parameters import Parameters, split
-from dnabert2_jax.parallel.mesh import make_mesh, replicated, split_rows
+from dnabert2_jax.parallel.mesh import make_mesh, replicated, row_parts, split_rows
 from dnabert2_jax.reports.finetuning import write_finetuning_report
 from dnabert2_jax.settings import FinetuneSettings
 from dnabert2_jax.training.environment import describe_environment
@@ -37,7 +37,11 @@ from dnabert2_jax.training.finetune_evaluation import Evaluation, outcome_of
 from dnabert2_jax.training.finetune_step import make_train_step
 from dnabert2_jax.training.labelled_batches import (
     EncodedExamples,
+    Layout,
     encode_splits,
+    packed_layout,
+    padded_layout,
+    real_share,
     shuffled_batches,
     steps_per_epoch,
     warn_of_cuts,
@@ -90,19 +94,21 @@ def finetune(
     data = load_labelled(data_folder, settings.training.problem)
     if data.is_pairs and base.description.architecture.type_vocab_size < 2:
         raise UserError(f"{model}: has no token type for the second sequence of the pairs in {data_folder}")
-    mesh = make_mesh(settings.mesh.data)
-    if settings.training.batch_size % mesh.size:
+    mesh = make_mesh(settings.mesh)
+    if settings.training.batch_size % row_parts(mesh):
         raise UserError(
-            f"training.batch_size {settings.training.batch_size} does not divide by the {mesh.size} devices"
+            f"training.batch_size {settings.training.batch_size} does not divide by the {row_parts(mesh)} "
+            "devices that split it"
         )
     with atomic_folder(output) as folder:
         write_settings(settings, folder / "config.toml")
         train, dev, test = encode_splits(data, base.tokenizer, settings.training.max_length)
         warn_of_cuts(train, dev, test, settings.training.max_length)
         description = _describe(base, data)
-        evaluate = Evaluation(settings, description, mesh)
+        layout = _choose_layout(settings, train, dev, test, mesh)
+        evaluate = Evaluation(settings, description, layout, mesh)
         parameters = _train(
-            settings, description, base, (train, dev), evaluate, mesh, folder / "metrics.jsonl"
+            settings, description, base, (train, dev), layout, evaluate, mesh, folder / "metrics.jsonl"
         )
         scores, logits = evaluate(parameters, test)
         lora = settings.adapters
@@ -116,6 +122,7 @@ def finetune(
             "training examples": len(data.train),
             "dev examples": len(data.dev),
             "test examples": len(data.test),
+            "real tokens": f"{real_share(train, layout, settings.training.seed):.1%}",
             "parameters trained": _describe_training(settings, description),
         }
         Pretrained(description, parameters, base.tokenizer).save_pretrained(
@@ -142,11 +149,34 @@ def _describe(base: Pretrained, data: LabelledData) -> ModelDescription:
     return ModelDescription(base.description.architecture, names, data.problem)
 
 
+def _choose_layout(
+    settings: FinetuneSettings,
+    train: EncodedExamples,
+    dev: EncodedExamples,
+    test: EncodedExamples,
+    mesh: jax.sharding.Mesh,
+) -> Layout:
+    training = settings.training
+    padded = padded_layout((train, dev, test), training.batch_size)
+    if not training.packing:
+        return padded
+    layout = packed_layout(train, (dev, test), training.batch_size, training.epochs, training.seed, mesh.size)
+    if layout != padded:
+        packed_share, padded_share = (real_share(train, each, training.seed) for each in (layout, padded))
+        print(
+            f"{layout.per_row} sequences in each row: {packed_share:.1%} of the tokens are real; "
+            f"{padded_share:.1%} would be if each were padded to the longest",
+            file=sys.stderr,
+        )
+    return layout
+
+
 def _train(
     settings: FinetuneSettings,
     description: ModelDescription,
     base: Pretrained,
     splits: tuple[EncodedExamples, EncodedExamples],
+    layout: Layout,
     evaluate: Evaluation,
     mesh: jax.sharding.Mesh,
     log_path: Path,
@@ -170,7 +200,7 @@ def _train(
     state = jax.device_put(new_state(trained, optimizer), replicated(mesh))
     frozen = jax.device_put(frozen, replicated(mesh))
     best_loss, best = float("inf"), trained
-    batches = shuffled_batches(train, training.batch_size, training.epochs, training.seed)
+    batches = shuffled_batches(train, layout, training.epochs, training.seed)
     for step, batch in enumerate(tqdm(batches, total=steps, unit="step", disable=None), start=1):
         state, loss = train_step(state, frozen, jax.device_put(batch, split_rows(mesh)))
         logs = step % training.log_every == 0 or step == steps

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnabert2_jax.data.packing import NOBODY
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.lora import abstract_adapted
 from dnabert2_jax.model.parameters import Parameters, merge
@@ -18,7 +19,7 @@ from dnabert2_jax.reports.outcomes import (
 )
 from dnabert2_jax.settings import FinetuneSettings
 from dnabert2_jax.training.finetune_step import example_losses
-from dnabert2_jax.training.labelled_batches import EncodedExamples, batches_in_order
+from dnabert2_jax.training.labelled_batches import EncodedExamples, Layout, batches_in_order
 from dnabert2_jax.training.scores import (
     classification_scores,
     confusion_matrix,
@@ -29,10 +30,16 @@ from dnabert2_jax.training.scores import (
 
 
 class Evaluation:
-    """Loss, scores and logits over a whole split; compiled once for all splits of one shape."""
+    """Loss, scores and logits over a whole split; compiled once for each row length of the layout."""
 
-    def __init__(self, settings: FinetuneSettings, description: ModelDescription, mesh: jax.sharding.Mesh):
-        self._batch_size, self._mesh = settings.training.batch_size, mesh
+    def __init__(
+        self,
+        settings: FinetuneSettings,
+        description: ModelDescription,
+        layout: Layout,
+        mesh: jax.sharding.Mesh,
+    ):
+        self._layout, self._mesh = layout, mesh
         self._description = description
         graph, _ = abstract_adapted(description, settings.adapters)
         dtype = jnp.dtype(settings.training.compute_dtype)
@@ -40,9 +47,9 @@ class Evaluation:
         def evaluate(parameters, batch):
             model = merge(graph, parameters)
             hidden = model.encoder(
-                batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"), dtype=dtype
+                batch["input_ids"], batch["segment_ids"], batch.get("token_type_ids"), dtype=dtype
             )
-            logits = model.logits(hidden)
+            logits = model.logits(hidden, starts=batch["starts"])
             return logits, example_losses(logits, batch["labels"], description.problem)
 
         self._evaluate = jax.jit(evaluate, out_shardings=replicated(mesh))
@@ -51,11 +58,12 @@ class Evaluation:
         self, parameters: Parameters, examples: EncodedExamples
     ) -> tuple[dict[str, Any], np.ndarray]:
         """The mean loss, the scores and the number of examples; and the logits, float64 [N, labels]."""
-        parts = []
-        for batch in batches_in_order(examples, self._batch_size):
+        logits = np.empty((len(examples), len(self._description.class_names or ())), np.float64)
+        losses = np.empty(len(examples), np.float64)
+        for batch, places in batches_in_order(examples, self._layout):
+            real = places != NOBODY
             results = self._evaluate(parameters, jax.device_put(batch, split_rows(self._mesh)))
-            parts.append([np.asarray(result, np.float64) for result in results])
-        logits, losses = (np.concatenate(part)[: len(examples)] for part in zip(*parts, strict=True))
+            logits[places[real]], losses[places[real]] = (np.asarray(part)[real] for part in results)
         scores = scores_of(self._description, examples.labels, logits)
         return {"loss": float(losses.mean()), **scores, "examples": len(examples)}, logits
 

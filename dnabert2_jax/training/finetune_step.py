@@ -19,28 +19,27 @@ from dnabert2_jax.training.state import TrainState, apply_gradients
 
 
 def example_losses(logits: jax.Array, labels: jax.Array, problem: Problem) -> jax.Array:
-    """The loss of each example [B]: cross entropy; cross entropy of each label, averaged; or squared error.
+    """The loss of each example: cross entropy; cross entropy of each label, averaged; or squared error.
 
     Args:
-      logits: [B, C], in regression [B, 1].
-      labels: int32 [B], places among the C; float32 [B, C], zeros and ones; or float32 [B].
+      logits: [..., C], in regression [..., 1].
+      labels: int32 [...], places among the C; float32 [..., C], zeros and ones; or float32 [...].
       problem: what the labels are.
     """
     match problem:
         case "single_label_classification":
             return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
         case "multi_label_classification":
-            return optax.losses.sigmoid_binary_cross_entropy(logits, labels).mean(axis=1)
+            return optax.losses.sigmoid_binary_cross_entropy(logits, labels).mean(axis=-1)
         case "regression":
-            return jnp.square(logits[:, 0] - labels)
+            return jnp.square(logits[..., 0] - labels)
 
 
 def make_loss(settings: FinetuneSettings, description: ModelDescription):
     """The loss `(trained, frozen, batch, key) -> scalar`, to be differentiated with respect to what trains.
 
     `trained` and `frozen` are the two parts of `partition_parameters`; the key draws dropout. A batch is
-    {"input_ids", "attention_mask"}, int32 [B, S]; "token_type_ids" too for pairs; "labels"; and "weights",
-    float32 [B], 0 at rows that fill the batch up.
+    what `labelled_batches.shuffled_batches` yields. The loss is the mean over its examples.
     """
     graph, _ = abstract_adapted(description, settings.adapters)
     dtype = jnp.dtype(settings.training.compute_dtype)
@@ -50,12 +49,12 @@ def make_loss(settings: FinetuneSettings, description: ModelDescription):
         encoder_key, head_key = jax.random.split(key)
         hidden = model.encoder(
             batch["input_ids"],
-            batch["attention_mask"],
+            batch["segment_ids"],
             batch.get("token_type_ids"),
             dtype=dtype,
             dropout_key=encoder_key,
         )
-        logits = model.logits(hidden, dropout_key=head_key)
+        logits = model.logits(hidden, starts=batch["starts"], dropout_key=head_key)
         losses = example_losses(logits, batch["labels"], description.problem)
         return (losses * batch["weights"]).sum() / batch["weights"].sum()
 

@@ -21,7 +21,8 @@ from dnabert2_jax.data.windows import validation_windows
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.heads import MaskedLanguageModel
 from dnabert2_jax.model.parameters import Parameters, merge
-from dnabert2_jax.parallel.mesh import replicated, split_rows
+from dnabert2_jax.parallel.mesh import replicated, split_tokens
+from dnabert2_jax.parallel.rows import global_batch, local_rows
 from dnabert2_jax.settings import PretrainSettings
 from dnabert2_jax.training.objective import MaskedWindows, Masking, mask_tokens, masked_log_likelihood
 from dnabert2_jax.training.pretrain_step import masking_of
@@ -44,28 +45,31 @@ def make_evaluation(
     )
     species = [counts.species for counts in corpus.metadata.species]
     graph, _ = ModelDescription(settings.model).abstract()
-    unigram = jnp.asarray(unigram_nats(corpus.unigram_counts))
-    lengths = jnp.asarray(corpus.tokenizer().token_lengths)
+    unigram = unigram_nats(corpus.unigram_counts)
+    lengths = np.asarray(corpus.tokenizer().token_lengths)
+    batch_size, sharding = settings.training.batch_size, split_tokens(mesh)
+    rows = local_rows(sharding, (batch_size, settings.data.sequence_length))
 
     @partial(jax.jit, out_shardings=replicated(mesh))
-    def counts_of(parameters, input_ids, attention_mask, first_window):
+    def counts_of(parameters, input_ids, segment_ids, first_window):
         return window_counts(
             merge(graph, parameters),
             input_ids,
-            attention_mask,
+            segment_ids,
             first_window,
-            unigram,
-            lengths,
+            jnp.asarray(unigram),
+            jnp.asarray(lengths),
             masking=masking_of(settings),
             dtype=settings.training.compute_dtype,
         )
 
     def evaluation(parameters: Parameters) -> dict[str, Any]:
-        def compute(input_ids: np.ndarray, attention_mask: np.ndarray, first_window: int):
-            arrays = jax.device_put((input_ids, attention_mask), split_rows(mesh))
-            return counts_of(parameters, *arrays, first_window)
+        def compute(input_ids: np.ndarray, segment_ids: np.ndarray, first_window: int):
+            local = {"input_ids": input_ids[rows], "segment_ids": segment_ids[rows]}
+            batch = global_batch(local, rows, sharding, batch_size)
+            return counts_of(parameters, batch["input_ids"], batch["segment_ids"], first_window)
 
-        counts = evaluate(compute, windows.input_ids, windows.attention_mask, settings.training.batch_size)
+        counts = evaluate(compute, windows.input_ids, windows.segment_ids, batch_size)
         return {**summarise(counts), "by_species": summarise_by_species(counts, windows.species, species)}
 
     return evaluation
@@ -74,7 +78,7 @@ def make_evaluation(
 def window_counts(
     model: MaskedLanguageModel,
     input_ids: jax.Array,
-    attention_mask: jax.Array,
+    segment_ids: jax.Array,
     first_window: jax.Array,
     unigram_nats: jax.Array,
     token_lengths: jax.Array,
@@ -85,7 +89,7 @@ def window_counts(
     """Sums over the hidden tokens of each window; a pure function that is meant to be compiled.
 
     Args:
-      input_ids, attention_mask: int32 [B, S].
+      input_ids, segment_ids: int32 [B, S].
       first_window: scalar, number of the first of these windows; a window's hidden positions depend on
         its own number alone.
       unigram_nats: [V], -log frequency of each token in training.
@@ -105,8 +109,8 @@ def window_counts(
         return jax.vmap(hide_row)(keys, input_ids)
 
     masked, mixed = hide(masking.all_masked()), hide(masking)
-    masked_nats, masked_hits = masked_log_likelihood(model, masked, attention_mask, dtype=dtype)
-    mixed_nats, mixed_hits = masked_log_likelihood(model, mixed, attention_mask, dtype=dtype)
+    masked_nats, masked_hits = masked_log_likelihood(model, masked, segment_ids, dtype=dtype)
+    mixed_nats, mixed_hits = masked_log_likelihood(model, mixed, segment_ids, dtype=dtype)
     counts = {
         "tokens": masked.weights,
         "bases": token_lengths[masked.targets] * masked.weights,
@@ -128,21 +132,21 @@ def unigram_nats(counts: np.ndarray) -> np.ndarray:
 def evaluate(
     compute: Callable[[np.ndarray, np.ndarray, int], dict[str, jax.Array]],
     input_ids: np.ndarray,
-    attention_mask: np.ndarray,
+    segment_ids: np.ndarray,
     batch_size: int,
 ) -> WindowCounts:
     """Runs a compiled `window_counts` over all windows in batches of one size.
 
     Args:
-      compute: (input_ids [B, S], attention_mask [B, S], first_window) → counts [B].
-      input_ids, attention_mask: int32 [N, S].
+      compute: (input_ids [B, S], segment_ids [B, S], first_window) → counts [B].
+      input_ids, segment_ids: int32 [N, S].
 
     Returns:
       counts [N] in float64, as of `window_counts`.
     """
     parts = []
     for first in range(0, len(input_ids), batch_size):
-        ids, mask = input_ids[first : first + batch_size], attention_mask[first : first + batch_size]
+        ids, mask = input_ids[first : first + batch_size], segment_ids[first : first + batch_size]
         filling = ((0, batch_size - len(ids)), (0, 0))
         counts = compute(np.pad(ids, filling), np.pad(mask, filling), first)
         parts.append({name: np.asarray(values, np.float64)[: len(ids)] for name, values in counts.items()})

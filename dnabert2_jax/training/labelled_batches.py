@@ -1,16 +1,29 @@
-"""Labelled sequences as batches of one shape: text in, padded token ids with labels and weights out."""
+"""Labelled sequences as batches of few shapes: text in, rows of token ids with labels and weights out.
+
+A row holds one example, or several in segments of their own where padding would cost more. A batch has the
+same examples either way.
+"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from dnabert2_jax.data.labelled import LabelledData, LabelledSplit
+from dnabert2_jax.data.packing import NOBODY, choose_row_lengths, deal
 from dnabert2_jax.tokenizer.rows import EncodedRow, cut_row, pad_rows
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
+from dnabert2_jax.tokenizer.vocabulary import PAD_ID
 
 type Batch = dict[str, np.ndarray]
+
+# Packed rows are about so long: longer ones cost attention, shorter ones are harder to fill.
+_ROW_TOKENS = 512
+# Padding that is not worth packing for.
+_PADDING = 0.02
+# Most row lengths, and batches that are worth compiling for one more.
+_MOST_LENGTHS, _BATCHES_PER_LENGTH = 8, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +46,30 @@ class EncodedExamples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def arrays(self) -> Batch:
-        """What a batch has of each example; `token_type_ids` of pairs alone."""
-        arrays = {
-            "input_ids": self.input_ids,
-            "attention_mask": self.attention_mask,
-            "labels": self.labels,
-        }
-        return arrays if self.token_type_ids is None else arrays | {"token_type_ids": self.token_type_ids}
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example [N]."""
+        return self.attention_mask.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the examples of a batch lie in its rows.
+
+    Attributes:
+      rows: R.
+      per_row: M, examples in each.
+      lengths: the row lengths S that occur, increasing.
+    """
+
+    rows: int
+    per_row: int
+    lengths: tuple[int, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a batch."""
+        return self.rows * self.per_row
 
 
 def encode_splits(
@@ -77,36 +106,128 @@ def warn_of_cuts(
         )
 
 
+def padded_layout(splits: Iterable[EncodedExamples], batch_size: int) -> Layout:
+    """One example in each row, and all rows as long as the longest."""
+    return Layout(batch_size, 1, (max(split.input_ids.shape[1] for split in splits),))
+
+
+def packed_layout(
+    train: EncodedExamples,
+    others: Iterable[EncodedExamples],
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    devices: int = 1,
+) -> Layout:
+    """Several examples in each row; or one, where that leaves hardly any padding.
+
+    Args:
+      train: what `shuffled_batches` is for, with `epochs` and `seed`.
+      others: what `batches_in_order` is for.
+      batch_size: examples of a batch.
+      devices: over how many the rows are split; it divides `batch_size`.
+    """
+    splits = [train, *others]
+    padded = padded_layout(splits, batch_size)
+    mean = float(train.lengths.mean())
+    if mean >= (1 - _PADDING) * padded.lengths[-1]:
+        return padded
+    share = batch_size // devices
+    per_row = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * mean <= _ROW_TOKENS))
+    rows = batch_size // per_row
+    groups = [(train, group) for group in _shuffled(train, batch_size, epochs, seed)]
+    groups += [(split, group) for split in splits[1:] for group in _in_order(split, batch_size)]
+    needed = [_longest_row(split.lengths[group], rows, per_row) for split, group in groups]
+    # The part empty batches at the ends are too few for row lengths of their own.
+    full = [tokens for tokens, (_, group) in zip(needed, groups, strict=True) if len(group) == batch_size]
+    most = min(_MOST_LENGTHS, 1 + len(needed) // _BATCHES_PER_LENGTH)
+    return Layout(rows, per_row, choose_row_lengths([*full, max(needed)], most))
+
+
 def steps_per_epoch(examples: EncodedExamples, batch_size: int) -> int:
     """Batches in one pass; the last may be part empty."""
     return -(-len(examples) // batch_size)
 
 
-def shuffled_batches(examples: EncodedExamples, batch_size: int, epochs: int, seed: int) -> Iterator[Batch]:
-    """All batches of a training run, each epoch in an order that depends on (seed, epoch) alone."""
+def shuffled_batches(examples: EncodedExamples, layout: Layout, epochs: int, seed: int) -> Iterator[Batch]:
+    """All batches of a training run, each epoch in an order that depends on (seed, epoch) alone.
+
+    Yields:
+      `input_ids` and `segment_ids` int32 [R, S], 0 at padding, else the number of the row's example from 1
+      on; `token_type_ids` of pairs; and of each example, [R, M]: `starts` int32, its place in the row,
+      `labels` and `weights` float32, 0 where there is none.
+    """
+    for group in _shuffled(examples, layout.batch_size, epochs, seed):
+        yield _lay_out(examples, group, layout)[0]
+
+
+def batches_in_order(examples: EncodedExamples, layout: Layout) -> Iterator[tuple[Batch, np.ndarray]]:
+    """All examples once; with each batch the places of its examples, [R, M], NOBODY where there is none."""
+    for group in _in_order(examples, layout.batch_size):
+        yield _lay_out(examples, group, layout)
+
+
+def real_share(examples: EncodedExamples, layout: Layout, seed: int) -> float:
+    """The share of the tokens of the first pass of `shuffled_batches` that are no padding."""
+    computed = sum(
+        layout.rows * _fitting(layout, _longest_row(examples.lengths[group], layout.rows, layout.per_row))
+        for group in _shuffled(examples, layout.batch_size, 1, seed)
+    )
+    return float(examples.lengths.sum() / computed)
+
+
+def _shuffled(examples: EncodedExamples, batch_size: int, epochs: int, seed: int) -> Iterator[np.ndarray]:
     for epoch in range(epochs):
         order = np.random.default_rng((seed, epoch)).permutation(len(examples))
-        yield from _batches(examples, order, batch_size)
+        yield from _groups(order, batch_size)
 
 
-def batches_in_order(examples: EncodedExamples, batch_size: int) -> Iterator[Batch]:
-    """All examples once, as they stand."""
-    return _batches(examples, np.arange(len(examples)), batch_size)
+def _in_order(examples: EncodedExamples, batch_size: int) -> Iterator[np.ndarray]:
+    return _groups(np.arange(len(examples)), batch_size)
 
 
-def _batches(examples: EncodedExamples, order: np.ndarray, batch_size: int) -> Iterator[Batch]:
+def _groups(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        batch = {name: array[chosen] for name, array in examples.arrays().items()}
-        batch["weights"] = np.ones(len(chosen), np.float32)
-        yield {name: _fill_up(array, batch_size) for name, array in batch.items()}
+        yield order[first : first + batch_size]
+
+
+def _longest_row(lengths: np.ndarray, rows: int, per_row: int) -> int:
+    return int(np.append(lengths, 0)[deal(lengths, rows, per_row)].sum(axis=1).max())
+
+
+def _fitting(layout: Layout, tokens: int) -> int:
+    return next(length for length in layout.lengths if length >= tokens)
+
+
+def _lay_out(examples: EncodedExamples, group: np.ndarray, layout: Layout) -> tuple[Batch, np.ndarray]:
+    seats = deal(examples.lengths[group], layout.rows, layout.per_row)
+    places = np.append(group, NOBODY)[seats]
+    lengths = np.append(examples.lengths, 0)[places]
+    ends = lengths.cumsum(axis=1)
+    shape = layout.rows, _fitting(layout, int(ends.max()))
+    batch = {
+        "input_ids": np.full(shape, PAD_ID, np.int32),
+        "segment_ids": np.zeros(shape, np.int32),
+        "starts": (ends - lengths).astype(np.int32),
+        "labels": examples.labels[places],
+        "weights": (places != NOBODY).astype(np.float32),
+    }
+    if examples.token_type_ids is not None:
+        batch["token_type_ids"] = np.zeros(shape, np.int32)
+    for row, seat in np.argwhere(places != NOBODY):
+        place, length, end = places[row, seat], lengths[row, seat], ends[row, seat]
+        taken = slice(end - length, end)
+        batch["input_ids"][row, taken] = examples.input_ids[place, :length]
+        batch["segment_ids"][row, taken] = seat + 1
+        if examples.token_type_ids is not None:
+            batch["token_type_ids"][row, taken] = examples.token_type_ids[place, :length]
+    # Where there is no example nothing may be read from beyond the row.
+    batch["starts"][places == NOBODY] = 0
+    batch["labels"][places == NOBODY] = 0
+    return batch, places
 
 
 def _token_rows(split: LabelledSplit, tokenizer: SequenceTokenizer) -> list[EncodedRow]:
     if split.seconds is None:
         return [(tokenizer.encode(sequence), None) for sequence in split.sequences]
     return [tokenizer.encode_pair(*pair) for pair in zip(split.sequences, split.seconds, strict=True)]
-
-
-def _fill_up(array: np.ndarray, rows: int) -> np.ndarray:
-    return np.pad(array, [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)])

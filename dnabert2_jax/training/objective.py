@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from dnabert2_jax.model.encoder import Rematerialisation
 from dnabert2_jax.model.heads import MaskedLanguageModel
 from dnabert2_jax.tokenizer.vocabulary import MASK_ID, SPECIAL_TOKENS
 
@@ -67,7 +68,8 @@ def mask_tokens(key: jax.Array, input_ids: jax.Array, masking: Masking, vocab_si
     counts = jnp.where(eligible.any(1), jnp.maximum(1, jnp.round(masking.rate * eligible.sum(1))), 0)
     most = max(1, round(masking.rate * length))
     order = jnp.where(eligible, jax.random.uniform(position_key, (batch, length)), 2.0)
-    _, positions = jax.lax.top_k(-order, most)
+    # XLA sorts each row where it lies, and would gather those of all devices for its top_k.
+    positions = jnp.argsort(order, axis=1)[:, :most]
     weights = (jnp.arange(most) < counts[:, None]).astype(jnp.float32)
     targets = jnp.take_along_axis(input_ids, positions, axis=1)
 
@@ -76,25 +78,33 @@ def mask_tokens(key: jax.Array, input_ids: jax.Array, masking: Masking, vocab_si
     changed = masking.mask_share + masking.random_share
     shown = jnp.where(fate < masking.mask_share, MASK_ID, jnp.where(fate < changed, random_tokens, targets))
     shown = jnp.where(weights > 0, shown, targets)
-    rows = jnp.arange(batch)[:, None]
-    hidden_ids = input_ids.at[rows, positions].set(shown.astype(input_ids.dtype))
+    hidden_ids = jax.vmap(lambda row, at, token: row.at[at].set(token))(
+        input_ids, positions, shown.astype(input_ids.dtype)
+    )
     return MaskedWindows(hidden_ids, positions, targets, weights)
 
 
 def masked_log_likelihood(
     model: MaskedLanguageModel,
     windows: MaskedWindows,
-    attention_mask: jax.Array,
+    segment_ids: jax.Array,
     *,
     dtype: DTypeLike,
     dropout_key: jax.Array | None = None,
+    rematerialisation: Rematerialisation = "none",
 ) -> tuple[jax.Array, jax.Array]:
     """The negative log-likelihood of the hidden tokens, and whether each is the model's first guess.
 
     Returns:
       nats [B, P] in at least float32, and hits [B, P] of 0 and 1; both are 0 where weights are.
     """
-    hidden = model.encoder(windows.input_ids, attention_mask, dtype=dtype, dropout_key=dropout_key)
+    hidden = model.encoder(
+        windows.input_ids,
+        segment_ids,
+        dtype=dtype,
+        dropout_key=dropout_key,
+        rematerialisation=rematerialisation,
+    )
     chosen = jnp.take_along_axis(hidden, windows.positions[:, :, None], axis=1)
     logits = model.logits(chosen)
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)

@@ -4,17 +4,38 @@ In: a state and a batch of windows. Out: the next state and a few figures. Masks
 of (seed, step).
 """
 
+from functools import partial
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
 
+from dnabert2_jax.errors import UserError
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import merge
-from dnabert2_jax.parallel.mesh import replicated, split_rows
+from dnabert2_jax.parallel.mesh import SEQUENCE, TENSOR, replicated, row_parts, split_tokens
+from dnabert2_jax.parallel.sharding import BATCH, abstract_state, constrain, state_sharding
 from dnabert2_jax.settings import PretrainSettings
-from dnabert2_jax.training.objective import Masking, mask_tokens, masked_log_likelihood
+from dnabert2_jax.training.objective import MaskedWindows, Masking, mask_tokens, masked_log_likelihood
 from dnabert2_jax.training.optimizer import learning_rate_schedule
-from dnabert2_jax.training.state import TrainState, apply_gradients
+from dnabert2_jax.training.state import TrainState, apply_gradients, initial_state
+
+
+class _Examples(NamedTuple):
+    """What is learnt from; the leading axis of every array is that of the batch.
+
+    Attributes:
+      windows: with some tokens hidden.
+      weights: float32 [B, P], of each hidden token in the loss.
+      segment_ids: int32 [B, S].
+      dropout_keys: [B]; a row's dropout is a function of (seed, step, row), in whatever parts rows come.
+    """
+
+    windows: MaskedWindows
+    weights: jax.Array
+    segment_ids: jax.Array
+    dropout_keys: jax.Array
 
 
 def make_train_step(
@@ -22,36 +43,42 @@ def make_train_step(
 ):
     """Compiles `(state, batch) -> (state, metrics)`, which donates the state.
 
-    A batch is {"input_ids", "attention_mask"}, int32 [B, S], split over the mesh by rows, and
-    {"soft_mask"}, uint8 [B, S], where repeats are weighted. Metrics are scalars: loss (nats per hidden
-    token), accuracy, gradient_norm, learning_rate, and skipped and first_skipped of the state.
+    The state lies as `sharding.state_sharding` says. A batch is {"input_ids", "segment_ids"}, int32 [B, S],
+    which lies as `mesh.split_tokens` says, and {"soft_mask"}, uint8 [B, S], where repeats are weighted.
+    Metrics are scalars: loss (nats per hidden token), accuracy, gradient_norm, learning_rate, and skipped
+    and first_skipped of the state.
     """
-    dtype = jnp.dtype(settings.training.compute_dtype)
+    training = settings.training
     graph, _ = ModelDescription(settings.model).abstract()
-    schedule = learning_rate_schedule(settings.optimizer, settings.training.steps)
+    schedule = learning_rate_schedule(settings.optimizer, training.steps)
 
-    def loss_of(parameters, windows, token_weights, attention_mask, dropout_key):
+    def total_loss(parameters, examples: _Examples):
         nats, hits = masked_log_likelihood(
-            merge(graph, parameters), windows, attention_mask, dtype=dtype, dropout_key=dropout_key
+            merge(graph, parameters),
+            examples.windows,
+            examples.segment_ids,
+            dtype=jnp.dtype(training.compute_dtype),
+            dropout_key=examples.dropout_keys,
+            rematerialisation=training.rematerialisation,
         )
-        weights = windows.weights * token_weights
-        total = weights.sum()
-        # A batch whose hidden tokens all weigh nothing teaches nothing; its loss is 0 and not 0 / 0.
-        loss = (nats * weights).sum() / jnp.where(total > 0, total, 1)
-        return loss, hits.sum() / windows.weights.sum()
+        return (nats * examples.weights).sum(), hits.sum()
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(settings.training.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(training.seed), state.step)
         mask_key, dropout_key = jax.random.split(key)
         windows = mask_tokens(mask_key, batch["input_ids"], masking_of(settings), settings.model.vocab_size)
-        token_weights = _token_weights(batch, windows.positions, settings.training.repeat_weight)
-        (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            state.parameters, windows, token_weights, batch["attention_mask"], dropout_key
-        )
+        weights = windows.weights * _token_weights(batch, windows.positions, training.repeat_weight)
+        dropout_keys = jax.vmap(jax.random.fold_in, (None, 0))(dropout_key, jnp.arange(len(weights)))
+        # A batch whose hidden tokens all weigh nothing teaches nothing; its loss is 0 and not 0 / 0.
+        share = 1 / jnp.where(weights.sum() > 0, weights.sum(), 1)
+        examples = _Examples(windows, weights * share, batch["segment_ids"], dropout_keys)
+        differentiate = jax.value_and_grad(total_loss, has_aux=True)
+        (loss, hits), gradients = _accumulated(differentiate, state.parameters, examples, training.accumulate)
+        gradients = jax.lax.with_sharding_constraint(gradients, state_sharding(mesh, gradients))
         new_state = apply_gradients(state, gradients, optimizer)
         metrics = {
             "loss": loss,
-            "accuracy": accuracy,
+            "accuracy": hits / windows.weights.sum(),
             "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step),
             "skipped": new_state.skipped,
@@ -59,8 +86,58 @@ def make_train_step(
         }
         return new_state, metrics
 
-    whole, rows = replicated(mesh), split_rows(mesh)
-    return jax.jit(train_step, in_shardings=(whole, rows), out_shardings=whole, donate_argnums=0)
+    make_state = partial(initial_state, settings.model, optimizer, training.seed)
+    state = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(make_state, mesh))
+    return jax.jit(
+        train_step,
+        in_shardings=(state, split_tokens(mesh)),
+        out_shardings=(state, replicated(mesh)),
+        donate_argnums=0,
+        compiler_options=compiler_options(settings, mesh),
+    )
+
+
+def compiler_options(settings: PretrainSettings, mesh: jax.sharding.Mesh) -> dict[str, bool] | None:
+    """What XLA is told besides its flags: on GPUs, to be deterministic where the settings ask for it."""
+    on_gpu = mesh.devices.flat[0].platform in ("gpu", "cuda")
+    return {"xla_gpu_deterministic_ops": True} if settings.training.deterministic and on_gpu else None
+
+
+def refuse_what_does_not_divide(settings: PretrainSettings, mesh: jax.sharding.Mesh) -> None:
+    """Raises UserError, naming the setting, where batch or model cannot be split over the mesh."""
+    model, training, rows = settings.model, settings.training, row_parts(mesh)
+    if training.batch_size % (rows * training.accumulate):
+        parts = f", times training.accumulate {training.accumulate}" if training.accumulate > 1 else ""
+        raise UserError(
+            f"training.batch_size {training.batch_size} does not divide by the {rows} devices that split "
+            f"it{parts}"
+        )
+    for name, size, axis in (
+        ("data.sequence_length", settings.data.sequence_length, SEQUENCE),
+        ("model.num_attention_heads", model.num_attention_heads, TENSOR),
+        ("model.intermediate_size", model.intermediate_size, TENSOR),
+    ):
+        if size % mesh.shape[axis]:
+            raise UserError(f"{name} {size} does not divide by mesh.{axis} {mesh.shape[axis]}")
+
+
+def _accumulated(function, parameters, examples: _Examples, parts: int) -> Any:
+    """The sum of `function(parameters, part)` over parts of the examples, one computed after the other."""
+    if parts == 1:
+        return function(parameters, examples)
+
+    # Every so many-th row is in a part: each device has as many of each, and rows stay where they are.
+    def divide(array: jax.Array) -> jax.Array:
+        return constrain(jnp.moveaxis(array.reshape(-1, parts, *array.shape[1:]), 1, 0), None, BATCH)
+
+    divided = jax.tree.map(divide, examples)
+    shapes = jax.eval_shape(function, parameters, jax.tree.map(lambda array: array[0], divided))
+    nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(parameters, part)), None
+
+    return jax.lax.scan(add, nothing, divided)[0]
 
 
 def masking_of(settings: PretrainSettings) -> Masking:

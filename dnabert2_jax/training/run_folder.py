@@ -8,13 +8,24 @@ from dnabert2_jax.config import differences, load_settings, write_settings
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_file
 from dnabert2_jax.settings import PretrainSettings
+from dnabert2_jax.training.manifest import has_checkpoints
 
 _MAY_CHANGE = {
     "training.steps",
     "training.checkpoint_every",
     "training.keep_checkpoints",
+    "training.keep_every",
+    "training.accumulate",
+    "training.rematerialisation",
+    "training.deterministic",
+    "training.skip_nonfinite",
+    "training.spike_factor",
+    "training.spike_steps",
+    "training.spike_rewinds",
+    "training.compilation_cache",
     "training.evaluate_every",
     "training.log_every",
+    "training.profile_steps",
 }
 
 
@@ -41,8 +52,8 @@ class RunFolder:
 
     @property
     def has_steps(self) -> bool:
-        """Whether there is a complete checkpoint; Orbax names it by its step alone."""
-        return self.checkpoints.is_dir() and any(p.name.isdigit() for p in self.checkpoints.iterdir())
+        """Whether checkpoints were completed, damaged ones included."""
+        return has_checkpoints(self.checkpoints)
 
     @property
     def metrics(self) -> Path:
@@ -53,6 +64,11 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """TensorBoard's files."""
         return self.path / "tensorboard"
+
+    @property
+    def profile(self) -> Path:
+        """Traces of chosen steps."""
+        return self.path / "profile"
 
     @property
     def model(self) -> Path:

@@ -13,8 +13,10 @@ import pytest
 
 from dnabert2_jax.config import load_settings
 from dnabert2_jax.kernels import bodies
-from dnabert2_jax.parallel.cuda_targets import CUDA_TARGETS, cuda_mesh
-from dnabert2_jax.settings import PretrainSettings
+from dnabert2_jax.parallel.chips import chip_of
+from dnabert2_jax.parallel.cuda_targets import CUDA_TARGETS, cuda_devices
+from dnabert2_jax.parallel.mesh import make_mesh
+from dnabert2_jax.settings import MeshSettings, PretrainSettings
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.pretrain_step import make_train_step
 from dnabert2_jax.training.state import initial_state
@@ -85,20 +87,22 @@ def test_registers_stay_within_a_tenth_of_what_is_recorded(kernels):
 
 def test_training_step_of_the_full_model_compiles_for_eight_hopper_cards(monkeypatch):
     # The choice of kernels then takes this one by itself, as it would on a card where it passed.
-    card = CUDA_TARGETS["sm_90"]
+    card = CUDA_TARGETS["h200"]
+    chip = chip_of(card.name)
+    assert chip is not None
     monkeypatch.setattr(bodies, "PASSED", bodies.PASSED | {("pallas_triton", card.name)})
     settings = load_settings(
         PretrainSettings,
         "dnabert2_117m_paper",
         ["--training.batch_size", "4096", "--training.compute_dtype", "bfloat16"],
     )
-    mesh = cuda_mesh("sm_90", 8)
+    mesh = make_mesh(MeshSettings(), cuda_devices("h200", 8))
     optimizer = make_optimizer(settings.optimizer, settings.training.steps)
     state = jax.eval_shape(lambda: initial_state(settings.model, optimizer, 0))
     row = jax.ShapeDtypeStruct((4096, 128), np.int32)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         step = make_train_step(settings, optimizer, mesh)
-        compiled = step.lower(state, {"input_ids": row, "attention_mask": row}).compile()
+        compiled = step.lower(state, {"input_ids": row, "segment_ids": row}).compile()
     text, memory = compiled.as_text(), compiled.memory_analysis()
     assert text is not None
     assert memory is not None
@@ -107,4 +111,4 @@ def test_training_step_of_the_full_model_compiles_for_eight_hopper_cards(monkeyp
     # Each card attends within its own rows: only gradients and counts travel.
     assert "all-reduce" in text
     assert "all-gather" not in text
-    assert memory.argument_size_in_bytes + memory.temp_size_in_bytes < card.memory
+    assert memory.argument_size_in_bytes + memory.temp_size_in_bytes < chip.memory

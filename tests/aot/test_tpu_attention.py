@@ -13,8 +13,9 @@ import pytest
 
 from dnabert2_jax.config import load_settings
 from dnabert2_jax.kernels import bodies
-from dnabert2_jax.parallel.topologies import tpu_mesh
-from dnabert2_jax.settings import PretrainSettings
+from dnabert2_jax.parallel.mesh import make_mesh
+from dnabert2_jax.parallel.topologies import tpu_devices
+from dnabert2_jax.settings import MeshSettings, PretrainSettings
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.pretrain_step import make_train_step
 from dnabert2_jax.training.state import initial_state
@@ -81,7 +82,7 @@ def test_short_rows_take_less_than_half_of_the_stock_kernel_s_bundles(kernels):
     [("v5e:2x2", 64, 128), ("v5p:2x2x1", 8, 2048), ("v6e:2x4", 128, 128)],
 )
 def test_training_step_of_the_full_model_compiles(topology, batch, length, monkeypatch):
-    mesh = tpu_mesh(topology)
+    mesh = make_mesh(MeshSettings(), tpu_devices(topology))
     chip = mesh.devices.flat[0]
     # The choice of kernels then takes these by itself, as it would on a chip where they passed.
     passed = {(name, chip.device_kind) for name in ("pallas_tpu_short", "pallas_tpu_long")}
@@ -96,7 +97,7 @@ def test_training_step_of_the_full_model_compiles(topology, batch, length, monke
     row = jax.ShapeDtypeStruct((batch, length), np.int32)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         step = make_train_step(settings, optimizer, mesh)
-        compiled = step.lower(state, {"input_ids": row, "attention_mask": row}).compile()
+        compiled = step.lower(state, {"input_ids": row, "segment_ids": row}).compile()
     text, memory = compiled.as_text(), compiled.memory_analysis()
     assert text is not None
     assert memory is not None

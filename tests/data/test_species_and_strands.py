@@ -27,7 +27,7 @@ def draws(corpus: Corpus, number: int, batch_size: int = 64, **settings: Any) ->
     found = []
     for step in range(steps):
         batch = source[step]
-        for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+        for row, mask in zip(batch["input_ids"], batch["segment_ids"], strict=True):
             found.append(places[tuple(row[1 : mask.sum() - 1][:20].tolist())])
     return found[:number]
 
@@ -82,7 +82,9 @@ def test_hosts_and_steps_play_no_part(corpus):
         "soft_mask": True,
     }
     whole = WindowSource(corpus, batch_size=12, **settings)[9]
-    hosts = [WindowSource(corpus, batch_size=12, rows=rows, **settings)[9] for rows in ((0, 5), (5, 12))]
+    hosts = [
+        WindowSource(corpus, batch_size=12, rows=rows, **settings)[9] for rows in (range(5), range(5, 12))
+    ]
     smaller = [WindowSource(corpus, batch_size=4, **settings)[step] for step in (27, 28, 29)]
     for parts in (hosts, smaller):
         for name, array in whole.items():

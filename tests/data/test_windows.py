@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from dnabert2_jax.data.corpus import Corpus
+from dnabert2_jax.data.corpus_build import build_corpus
+from dnabert2_jax.data.inputs import CorpusInput
 from dnabert2_jax.data.windows import WindowSource, validation_windows, window_batches
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.tokenizer.vocabulary import CLS_ID, PAD_ID, SEP_ID
@@ -38,16 +40,16 @@ def epoch_of(windows: WindowSource, epoch: int) -> list[tuple[int, ...]]:
     """The windows of an epoch, drawn from batches of one row."""
     first = epoch * windows.windows_per_epoch
     batches = [windows[step] for step in range(first, first + windows.windows_per_epoch)]
-    return [text_of(batch["input_ids"][0], batch["attention_mask"][0]) for batch in batches]
+    return [text_of(batch["input_ids"][0], batch["segment_ids"][0]) for batch in batches]
 
 
 def test_a_batch_has_the_form_the_model_reads(corpus):
     batch = source(corpus)[3]
-    assert set(batch) == {"input_ids", "attention_mask"}
+    assert set(batch) == {"input_ids", "segment_ids"}
     for array in batch.values():
         assert array.shape == (16, LENGTH)
         assert array.dtype == np.int32
-    for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+    for row, mask in zip(batch["input_ids"], batch["segment_ids"], strict=True):
         text_of(row, mask)
 
 
@@ -107,6 +109,56 @@ def test_the_shift_differs_between_records_and_epochs(corpus):
         assert abs(shifts.mean() - 0.5) < 5 * np.sqrt(1 / 12 / shifts.size)
 
 
+@pytest.fixture(scope="module")
+def short_texts(tokenizer_folder, tmp_path_factory):
+    """A corpus of lines of 30 to 600 bases."""
+    rng = np.random.default_rng(3)
+    folder = tmp_path_factory.mktemp("lines")
+    lines = ["".join(rng.choice(list("ACGT"), rng.integers(30, 600))) for _ in range(900)]
+    (folder / "lines.txt").write_text("\n".join(lines) + "\n")
+    lines_of = CorpusInput(species="lines", path=folder / "lines.txt", kind="text")
+    build_corpus([lines_of], tokenizer_folder, folder / "corpus", minimum_bases=30)
+    return Corpus.open(folder / "corpus")
+
+
+def segments_of(batch):
+    """The texts of each row's segments."""
+    for ids, segments in zip(batch["input_ids"], batch["segment_ids"], strict=True):
+        numbers = range(1, segments.max() + 1)
+        assert segments.tolist() == sorted(segments[segments > 0]) + [0] * int((segments == 0).sum())
+        yield [text_of(ids[segments == n], np.ones(int((segments == n).sum()), int)) for n in numbers]
+
+
+@pytest.mark.parametrize("strand", ["both", "forward", "random"])
+def test_packed_rows_have_every_short_record_once_and_little_padding(short_texts, strand):
+    windows = source(
+        short_texts, length=256, batch_size=1, steps=10**6, strand=strand, packing=True, soft_mask=True
+    )
+    records = list(short_texts.records("train"))
+    batches = [windows[step] for step in range(windows.windows_per_epoch)]
+    found = Counter(text for batch in batches for (row) in segments_of(batch) for text in row)
+    texts = [tuple(record.tokens.tolist()) for record in records]
+    if strand == "random":
+        # One of each pair of strands.
+        assert found.total() == len(texts) // 2
+        assert all(found[one] + found[other] == 1 for one, other in zip(texts[::2], texts[1::2], strict=True))
+    else:
+        assert found == Counter(texts[:: 1 if strand == "both" else 2])
+    real = sum(int((batch["segment_ids"] > 0).sum()) for batch in batches)
+    assert real / (256 * len(batches)) > (0.9 if strand == "random" else 0.98)
+
+
+def test_packing_leaves_long_records_as_they_are(corpus):
+    plain, packed = source(corpus, length=40), source(corpus, length=40, packing=True)
+    assert equal(plain[5], packed[5])
+
+
+def test_hosts_together_read_the_packed_batch_of_one(short_texts):
+    whole = source(short_texts, packing=True)[11]
+    parts = [source(short_texts, packing=True, rows=rows)[11] for rows in [range(3), range(3, 16)]]
+    assert equal(whole, {key: np.concatenate([part[key] for part in parts]) for key in whole})
+
+
 def test_a_batch_is_a_function_of_seed_and_step(corpus):
     first, again = source(corpus), source(Corpus.open(corpus.folder))
     for step in (7, 0, 7, 999):
@@ -116,11 +168,13 @@ def test_a_batch_is_a_function_of_seed_and_step(corpus):
     assert equal(first[7], source(corpus, steps=8)[7])  # the length of the run plays no part
 
 
-@pytest.mark.parametrize("hosts", [[(0, 16)], [(0, 8), (8, 16)], [(0, 1), (1, 11), (11, 16)]])
+@pytest.mark.parametrize(
+    "hosts", [[range(16)], [range(8), range(8, 16)], [[0], [*range(1, 11)], [*range(11, 16)]]]
+)
 def test_hosts_together_read_the_batch_of_one(corpus, hosts):
     whole = source(corpus, soft_mask=True)[11]
     parts = [source(corpus, rows=rows, soft_mask=True)[11] for rows in hosts]
-    assert [len(part["input_ids"]) for part in parts] == [stop - start for start, stop in hosts]
+    assert [len(part["input_ids"]) for part in parts] == [len(rows) for rows in hosts]
     assert equal(whole, {key: np.concatenate([part[key] for part in parts]) for key in whole})
 
 
@@ -173,8 +227,8 @@ def test_requests_that_make_no_sense_are_refused(corpus):
         source(corpus, length=2)
     with pytest.raises(UserError, match="at least one row"):
         source(corpus, batch_size=0)
-    with pytest.raises(ValueError, match="rows 4 to 17"):
-        source(corpus, rows=(4, 17))
+    with pytest.raises(ValueError, match="are not rows of a batch of 16"):
+        source(corpus, rows=range(4, 17))
 
 
 class TestValidationWindows:
@@ -185,9 +239,9 @@ class TestValidationWindows:
             tokens = record.tokens.tolist()
             starts = range(0, max(1, len(tokens) // (LENGTH - 2)) * (LENGTH - 2), LENGTH - 2)
             expected += [tuple(tokens[start : start + LENGTH - 2]) for start in starts]
-        rows = zip(windows.input_ids, windows.attention_mask, strict=True)
+        rows = zip(windows.input_ids, windows.segment_ids, strict=True)
         assert [text_of(row, mask) for row, mask in rows] == expected
-        assert windows.input_ids.dtype == windows.attention_mask.dtype == np.int32
+        assert windows.input_ids.dtype == windows.segment_ids.dtype == np.int32
 
     def test_a_limit_is_shared_among_species_and_regions(self, corpus):
         windows = validation_windows(corpus, length=LENGTH, limit=60)

@@ -190,7 +190,7 @@ for name, array in sharded.parameters.items():
 word = sharded.parameters["encoder.embeddings.word"]
 assert word.addressable_shards[0].data.shape == (64 // 4, 32 // 2)
 qkv = sharded.parameters["encoder.blocks.0.attention.qkv.kernel"]
-assert qkv.addressable_shards[0].data.shape == (32 // 2, 96 // 4)
+assert qkv.addressable_shards[0].data.shape == (32 // 8, 96)
 
 ids = np.random.default_rng(0).integers(5, 64, (4, 50))
 mask = np.ones_like(ids)

@@ -8,7 +8,7 @@ import pytest
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.folder import ModelDescription, write_model
 from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import OptimizerSettings, PretrainSettings, TrainingSettings
+from dnabert2_jax.settings import MeshSettings, OptimizerSettings, PretrainSettings, TrainingSettings
 from dnabert2_jax.training.objective import mask_tokens
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.pretrain_step import make_train_step, masking_of
@@ -47,7 +47,7 @@ def test_twenty_steps_give_the_losses_of_pytorch(run_torch, tmp_path):
         rounded = {name: array.astype("float32").astype("float64") for name, array in born.items()}
         state = new_state(rounded, optimizer)
         write_model(tmp_path, ModelDescription(settings.model), rounded)
-        step = make_train_step(settings, optimizer, make_mesh(1))
+        step = make_train_step(settings, optimizer, make_mesh(MeshSettings(data=1)))
         losses = []
         for number in range(STEPS):
             # The step masks its batch itself; the same key gives the reference the same masks.
@@ -55,7 +55,7 @@ def test_twenty_steps_give_the_losses_of_pytorch(run_torch, tmp_path):
             windows = mask_tokens(key, jax.numpy.asarray(input_ids[number]), masking_of(settings), 64)
             for name, arrays in batches.items():
                 arrays.append(np.asarray(getattr(windows, name)))
-            batch = {"input_ids": input_ids[number], "attention_mask": attention_mask[number]}
+            batch = {"input_ids": input_ids[number], "segment_ids": attention_mask[number]}
             state, metrics = step(state, batch)
             losses.append(float(metrics["loss"]))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnabert2_jax.model.layers import Dense, LayerNorm, dropout, matmul
+from dnabert2_jax.model.layers import Dense, LayerNorm, Layout, dropout, matmul, split_key
 
 RNG = np.random.default_rng(1)
 
@@ -106,6 +106,23 @@ def test_dropout_is_a_pure_function_of_its_key():
     assert (first != dropout(x, 0.3, jax.random.key(2))).any()
 
 
+@pytest.mark.parametrize("lag", [(0, 1), (0, 2), (0, 64), (1, 0), (7, 3)])
+def test_what_is_dropped_does_not_hang_together(lag):
+    drawn = np.asarray(dropout(jnp.ones((512, 768)), 0.3, jax.random.key(5))) > 0
+    other = np.roll(drawn, lag, axis=(0, 1))
+    assert abs(np.corrcoef(drawn.ravel(), other.ravel())[0, 1]) < 4 / drawn.size**0.5
+
+
+@pytest.mark.parametrize(
+    "other", [jax.random.key(6), jax.random.fold_in(jax.random.key(5), 1)], ids=["another", "folded"]
+)
+def test_what_is_dropped_with_two_keys_does_not_hang_together(other):
+    first, second = (
+        np.asarray(dropout(jnp.ones((512, 768)), 0.3, key)) > 0 for key in (jax.random.key(5), other)
+    )
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 4 / first.size**0.5
+
+
 def test_dropout_is_off_without_a_key_or_a_rate():
     x = jnp.ones((3, 3))
     assert dropout(x, 0.5, None) is x
@@ -114,3 +131,23 @@ def test_dropout_is_off_without_a_key_or_a_rate():
 
 def test_dropout_keeps_the_type():
     assert dropout(jnp.ones((4, 4), jnp.bfloat16), 0.5, jax.random.key(0)).dtype == jnp.bfloat16
+
+
+def test_what_a_row_drops_with_a_key_of_its_own_does_not_depend_on_the_others():
+    x = jnp.ones((6, 50, 8))
+    keys = jax.random.split(jax.random.key(3), 6)
+    together = dropout(x, 0.3, keys)
+    np.testing.assert_array_equal(dropout(x[2:4], 0.3, keys[2:4]), together[2:4])
+    assert (np.asarray(together[0]) != np.asarray(together[1])).any()
+    for row, of_rows in enumerate(zip(*split_key(keys, 3), strict=True)):
+        for ours, alone in zip(of_rows, split_key(keys[row], 3), strict=True):
+            np.testing.assert_array_equal(jax.random.key_data(ours), jax.random.key_data(alone))
+
+
+def test_outputs_in_parts_are_the_same_outputs():
+    x, kernel, dy = (jnp.asarray(RNG.standard_normal(size)) for size in ((2, 5, 8), (8, 12), (2, 5, 12)))
+    plain, plain_back = jax.vjp(matmul, x, kernel)
+    parts, parts_back = jax.vjp(lambda x, kernel: matmul(x, kernel, Layout(parts=3)), x, kernel)
+    np.testing.assert_array_equal(parts, plain.reshape(2, 5, 3, 4))
+    for ours, theirs in zip(parts_back(dy.reshape(2, 5, 3, 4)), plain_back(dy), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

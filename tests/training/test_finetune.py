@@ -162,7 +162,7 @@ def test_the_state_of_the_lowest_dev_loss_is_kept_and_the_same_seed_gives_it_aga
     run = finetune_to("one")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if row["kind"] == "evaluation"]
-    assert losses[-1] > 1.2 * min(losses)
+    assert losses[-1] > 1.1 * min(losses)
     model = from_pretrained(run / "model")
     assert predicted_loss(model, load_labelled(data).dev) == pytest.approx(min(losses), rel=1e-4)
 

@@ -1,6 +1,7 @@
 """Fine-tuning with adapters: the base model does not move by a bit, the task is learnt, all is written."""
 
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from dnabert2_jax.model.lora import build_adapted, is_adapter, merge_adapters
 from dnabert2_jax.model.lora_settings import Lora
 from dnabert2_jax.model.parameters import split
 from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import FinetuneSettings, LoraSettings, OptimizerSettings
+from dnabert2_jax.settings import FinetuneSettings, LoraSettings, MeshSettings, OptimizerSettings
 from dnabert2_jax.training import finetune as finetune_module
 from dnabert2_jax.training.finetune_step import make_train_step
 from dnabert2_jax.training.optimizer import make_optimizer
@@ -49,13 +50,14 @@ def test_training_moves_adapters_and_head_and_nothing_else(tiny_architecture, dt
     labels = label_parameters(parameters, LORA_RULES)
     trained, frozen = partition_parameters(parameters, labels)
     optimizer = partition_optimizer(make_optimizer(settings.optimizer, 10), labels)
-    step = make_train_step(settings, description, optimizer, make_mesh(1))
+    step = make_train_step(settings, description, optimizer, make_mesh(MeshSettings(data=1)))
     rng = np.random.default_rng(2)
     batch = {
         "input_ids": rng.integers(5, 64, (4, 10)).astype(np.int32),
-        "attention_mask": np.ones((4, 10), np.int32),
-        "labels": np.arange(4, dtype=np.int32) % 2,
-        "weights": np.ones(4, np.float32),
+        "segment_ids": np.ones((4, 10), np.int32),
+        "starts": np.zeros((4, 1), np.int32),
+        "labels": np.arange(4, dtype=np.int32)[:, None] % 2,
+        "weights": np.ones((4, 1), np.float32),
     }
     state = new_state(trained, optimizer)
     losses = []
@@ -223,6 +225,10 @@ def test_targets_survive_in_a_file(tmp_path, targets):
 
 
 def test_two_devices_train_as_one(start_python, tiny_model, data, tmp_path):
+    # The devices choose how many rows a batch has, and dropout goes by the places in them.
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0}))
     code = """
 import sys
 from dnabert2_jax.settings import *
@@ -237,7 +243,7 @@ finetune(settings, *sys.argv[1:])
     processes = {
         devices: start_python(
             code,
-            tiny_model,
+            model,
             data,
             tmp_path / devices,
             XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 from flax import nnx
@@ -10,8 +11,8 @@ from sklearn import metrics
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import split
 from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import FinetuneSettings, OptimizerSettings
-from dnabert2_jax.training.finetune_step import example_losses, make_train_step
+from dnabert2_jax.settings import FinetuneSettings, MeshSettings, OptimizerSettings
+from dnabert2_jax.training.finetune_step import example_losses, make_loss, make_train_step
 from dnabert2_jax.training.optimizer import make_optimizer
 from dnabert2_jax.training.state import new_state
 
@@ -64,7 +65,7 @@ def step(tiny_architecture):
     description = ModelDescription(tiny_architecture, ("a", "b"))
     settings = FinetuneSettings(optimizer=OptimizerSettings(learning_rate=1e-3, warmup_steps=0))
     optimizer = make_optimizer(settings.optimizer, 10)
-    mesh = make_mesh(1)
+    mesh = make_mesh(MeshSettings(data=1))
     train_step = make_train_step(settings, description, optimizer, mesh)
 
     def run(batch):
@@ -80,9 +81,10 @@ def make_batch(rows=4, length=10, types=None):
     rng = np.random.default_rng(2)
     batch = {
         "input_ids": rng.integers(5, 64, (rows, length)).astype(np.int32),
-        "attention_mask": np.ones((rows, length), np.int32),
-        "labels": np.arange(rows, dtype=np.int32) % 2,
-        "weights": np.ones(rows, np.float32),
+        "segment_ids": np.ones((rows, length), np.int32),
+        "starts": np.zeros((rows, 1), np.int32),
+        "labels": np.arange(rows, dtype=np.int32)[:, None] % 2,
+        "weights": np.ones((rows, 1), np.float32),
     }
     return batch if types is None else batch | {"token_type_ids": np.full((rows, length), types, np.int32)}
 
@@ -110,3 +112,37 @@ def test_rows_that_fill_the_batch_up_do_not_count(step):
     assert other_loss == loss
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_packed_and_padded_examples_give_the_same_loss_and_gradients(tiny_architecture):
+    architecture = msgspec.structs.replace(tiny_architecture, hidden_dropout_prob=0.0)
+    description = ModelDescription(architecture, ("a", "b"))
+    padded = make_batch(rows=6, length=12)
+    lengths = [12, 5, 9, 3, 7, 10]
+    for row, length in enumerate(lengths):
+        padded["segment_ids"][row, length:] = 0
+    padded["weights"][4] = 0
+    packed = {
+        "input_ids": np.full((2, 30), 3, np.int32),
+        "segment_ids": np.zeros((2, 30), np.int32),
+        "starts": np.zeros((2, 3), np.int32),
+        "labels": np.zeros((2, 3), np.int32),
+        "weights": np.zeros((2, 3), np.float32),
+    }
+    for example, length in enumerate(lengths):
+        row, seat = divmod(example, 3)
+        start = sum(lengths[3 * row : example])
+        taken = slice(start, start + length)
+        packed["input_ids"][row, taken] = padded["input_ids"][example, :length]
+        packed["segment_ids"][row, taken] = seat + 1
+        packed["starts"][row, seat] = start
+        packed["labels"][row, seat] = padded["labels"][example, 0]
+        packed["weights"][row, seat] = padded["weights"][example, 0]
+    _, parameters = split(description.build(nnx.Rngs(0)))
+    gradient_of = jax.jit(jax.value_and_grad(make_loss(FinetuneSettings(), description)))
+    expected, expected_gradients = gradient_of(parameters, {}, padded, jax.random.key(0))
+    found, gradients = gradient_of(parameters, {}, packed, jax.random.key(0))
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    for name, gradient in expected_gradients.items():
+        largest = float(jnp.abs(gradient).max())
+        np.testing.assert_allclose(gradients[name], gradient, atol=1e-5 * largest, err_msg=name)

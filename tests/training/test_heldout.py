@@ -34,11 +34,11 @@ def compute_with(network, unigram, lengths, **changed):
     parameters = parameters | changed
 
     @jax.jit
-    def compute(input_ids, attention_mask, first_window):
+    def compute(input_ids, segment_ids, first_window):
         return heldout.window_counts(
             merge(graph, parameters),
             input_ids,
-            attention_mask,
+            segment_ids,
             first_window,
             jnp.asarray(unigram),
             jnp.asarray(lengths),

@@ -1,13 +1,21 @@
 """One compiled step of pre-training: what it reports, what it changes, and how repeats weigh."""
 
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pytest
+from flax import nnx
 
+from dnabert2_jax.model.encoder import Rematerialisation
+from dnabert2_jax.model.heads import MaskedLanguageModel
+from dnabert2_jax.model.parameters import merge, split
 from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import OptimizerSettings, PretrainSettings, TrainingSettings
+from dnabert2_jax.settings import MeshSettings, OptimizerSettings, PretrainSettings, TrainingSettings
 from dnabert2_jax.training.optimizer import make_optimizer
-from dnabert2_jax.training.pretrain_step import make_train_step
+from dnabert2_jax.training.pretrain_step import compiler_options, make_train_step
 from dnabert2_jax.training.state import initial_state
 
 
@@ -23,7 +31,7 @@ def settings(tiny_architecture):
 @pytest.fixture(scope="module")
 def batch():
     ids = np.random.default_rng(0).integers(5, 64, (4, 32), dtype=np.int32)
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    return {"input_ids": ids, "segment_ids": np.ones_like(ids)}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +42,9 @@ def run():
     def go(settings, batches):
         optimizer = make_optimizer(settings.optimizer, settings.training.steps)
         state = initial_state(settings.model, optimizer, settings.training.seed)
-        step = compiled.setdefault(settings, make_train_step(settings, optimizer, make_mesh(1)))
+        step = compiled.setdefault(
+            settings, make_train_step(settings, optimizer, make_mesh(MeshSettings(data=1)))
+        )
         figures = []
         for batch in batches:
             state, metrics = step(state, batch)
@@ -95,3 +105,48 @@ def test_the_first_loss_is_that_of_the_initial_model(run, settings, batch):
     )
     _, (row,) = run(small, [batch])
     assert row["loss"] == pytest.approx(np.log(64), abs=0.05)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What is asked of a GPU that is not there."""
+
+    platform: str = "gpu"
+    process_index: int = 0
+
+
+def test_on_a_gpu_a_run_that_is_to_be_repeatable_compiles_so(settings):
+    on_gpu, on_cpu = make_mesh(MeshSettings(), [Gpu()]), make_mesh(MeshSettings(data=1))
+    repeatable = msgspec.structs.replace(
+        settings, training=msgspec.structs.replace(settings.training, deterministic=True)
+    )
+    assert compiler_options(repeatable, on_gpu) == {"xla_gpu_deterministic_ops": True}
+    assert compiler_options(settings, on_gpu) is None
+    assert compiler_options(repeatable, on_cpu) is None
+
+
+@pytest.mark.parametrize("policy", ["layers", "dots"])
+def test_rematerialisation_keeps_less_and_changes_no_number(run, settings, batch, policy):
+    training = msgspec.structs.replace(settings.training, rematerialisation=policy)
+    expected, _ = run(settings, [batch] * 3)
+    found, _ = run(msgspec.structs.replace(settings, training=training), [batch] * 3)
+    for name, value in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], value, atol=1e-6, err_msg=name)
+
+
+def test_what_is_kept_for_the_backward_pass(tiny_architecture):
+    architecture = msgspec.structs.replace(tiny_architecture, hidden_dropout_prob=0.0)
+    graph, parameters = split(MaskedLanguageModel(architecture, rngs=nnx.Rngs(0)))
+    ids = jnp.full((2, 16), 7)
+
+    def kept(policy: Rematerialisation) -> int:
+        def loss(parameters):
+            return merge(graph, parameters).encoder(ids, rematerialisation=policy).sum()
+
+        _, back = jax.vjp(loss, parameters)
+        return sum(array.size for array in jax.tree.leaves(back)) - sum(p.size for p in parameters.values())
+
+    everything, dots, layers = kept("none"), kept("dots"), kept("layers")
+    assert layers < dots < everything
+    # What enters each of two blocks, and little else outside of them.
+    assert layers < 10 * ids.size * architecture.hidden_size

@@ -1,6 +1,5 @@
 """A run that was stopped and killed and started again ends where the undisturbed run ends, bit for bit."""
 
-import json
 import random
 import re
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_injection import newest_checkpoint, outcome
 
 pytestmark = pytest.mark.multiprocess
 
@@ -70,30 +70,12 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, errors
 
 
-def newest_checkpoint(run: Path) -> int:
-    return max((int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdigit()), default=0)
-
-
 def wait_for_checkpoint(process: subprocess.Popen[str], run: Path, after: int) -> None:
     deadline = time.monotonic() + 120
     while newest_checkpoint(run) <= after:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves and that must not depend on what happened on the way."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        row.pop("seconds", None)
-        row.pop("tokens_per_second", None)
-    return {
-        "metrics": rows,
-        **{f"model/{path.name}": path.read_bytes() for path in sorted((run / "model").iterdir())},
-        "config": (run / "config.toml").read_text(),
-        "has report": (run / "report.html").is_file(),
-    }
 
 
 def steps_of(outcome: dict[str, Any], kind: str) -> list[int]:

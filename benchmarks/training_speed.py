@@ -1,0 +1,118 @@
+"""A pre-training step on a CPU: this package beside the released PyTorch code, in one run.
+
+    taskset --cpu-list 0,1 python benchmarks/training_speed.py --torch-python PYTHON --torch-code DIR \\
+        --output benchmarks/results/training_speed.json
+
+PYTHON has torch, transformers, einops and safetensors; DIR holds the released bert_layers.py and what it
+imports. Both sides make steps of AdamW on a 117M model with dropout, 32 windows of 128 tokens, of which 19
+each are hidden; ours hides them itself, theirs is given them hidden. Each round times every candidate once.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from machine import describe_machine
+from torch_side import TorchSide, compare_seconds, time_in_turns
+
+from dnabert2_jax.config import load_settings
+from dnabert2_jax.model.folder import ModelDescription, write_model
+from dnabert2_jax.model.parameters import split
+from dnabert2_jax.parallel.mesh import make_mesh
+from dnabert2_jax.settings import MeshSettings, PretrainSettings
+from dnabert2_jax.tokenizer.vocabulary import MASK_ID
+from dnabert2_jax.training.optimizer import make_optimizer
+from dnabert2_jax.training.pretrain_step import make_train_step
+from dnabert2_jax.training.state import initial_state
+
+BATCH, LENGTH, HIDDEN = 32, 128, 19
+TYPES = ("float32", "bfloat16")
+TORCH, TORCH_AUTOCAST = "torch_float32", "torch_autocast_bfloat16"
+
+
+def main() -> None:
+    """Measures and writes the result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--torch-python", required=True)
+    parser.add_argument("--torch-code", type=Path, required=True)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    rng = np.random.default_rng(0)
+    ids = rng.integers(5, 4096, (BATCH, LENGTH)).astype(np.int32)
+    places = np.argsort(rng.random((BATCH, LENGTH)), axis=1)[:, :HIDDEN]
+    masked, labels = ids.copy(), np.full_like(ids, -100)
+    np.put_along_axis(masked, places, MASK_ID, axis=1)
+    np.put_along_axis(labels, places, np.take_along_axis(ids, places, axis=1), axis=1)
+    load = round(os.getloadavg()[0], 2)
+    description = ModelDescription(settings_of("float32").model)
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(folder, description, split(description.build(nnx.Rngs(0)))[1])
+        script = [str(arguments.torch_code), folder]
+        with TorchSide(arguments.torch_python, "training_speed_torch.py", script, cores) as torch_side:
+
+            def theirs(autocast: bool) -> float:
+                request = {"input_ids": masked.tolist(), "labels": labels.tolist(), "autocast": autocast}
+                return torch_side.ask(request)["seconds"]
+
+            rows = {}
+            # One type after the other: their states and activations together are more than many hold.
+            for dtype in TYPES:
+                candidates = {
+                    TORCH: partial(theirs, False),
+                    TORCH_AUTOCAST: partial(theirs, True),
+                    dtype: Steps(dtype, ids).take,
+                }
+                rows[f"beside {dtype}"] = compare_seconds(
+                    time_in_turns(candidates, arguments.rounds), TORCH, ids.size
+                )
+                del candidates
+            result = {
+                "machine": describe_machine("jax", "jaxlib", "flax", "optax", "numpy")
+                | {"cores_used": cores},
+                "torch": torch_side.versions,
+                "rounds": arguments.rounds,
+                "load_average_at_start": load,
+                **rows,
+            }
+    print(json.dumps(rows, indent=1))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def settings_of(dtype: str) -> PretrainSettings:
+    """The paper's pre-training, on smaller batches."""
+    overrides = ["--training.batch_size", str(BATCH), "--training.compute_dtype", dtype]
+    return load_settings(PretrainSettings, "dnabert2_117m_paper", overrides)
+
+
+class Steps:
+    """Our steps in one type, on a state of their own."""
+
+    def __init__(self, dtype: str, ids: np.ndarray):
+        settings = settings_of(dtype)
+        optimizer = make_optimizer(settings.optimizer, settings.training.steps)
+        self._state = jax.jit(lambda: initial_state(settings.model, optimizer, 0))()
+        self._step = make_train_step(settings, optimizer, make_mesh(MeshSettings(data=1)))
+        self._batch = {"input_ids": ids, "segment_ids": np.ones_like(ids)}
+
+    def take(self) -> float:
+        """Seconds of the next step."""
+        start = time.perf_counter()
+        self._state, metrics = self._step(self._state, self._batch)
+        jax.block_until_ready((self._state, metrics))
+        return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
