@@ -30,6 +30,17 @@ _EVALUATION_COLUMNS = {
 }
 
 
+# Of the last training row's `time`, with what each means.
+_TIMES = {
+    "steps": "training",
+    "input": "waiting for batches",
+    "compilation": "compiling",
+    "checkpoint": "waiting for checkpoints",
+    "evaluation": "evaluating",
+    "starts": "starts, time between them, and steps done again",
+}
+
+
 def write_pretraining_report(
     path: str | os.PathLike,
     *,
@@ -45,8 +56,9 @@ def write_pretraining_report(
       settings: section → key → value.
       corpus: species → measure → number, such as bases and tokens.
       rows: of metrics.jsonl, of kind "train" (one batch each: loss, accuracy, learning_rate, gradient_norm,
-        tokens_per_second, seconds since the row before) and "evaluation" (held-out windows: masked_loss,
-        mixed_loss, unigram_loss, with their accuracies and bits per base).
+        tokens_per_second, seconds since the row before, and the other figures of `training/clock.py`),
+        "evaluation" (held-out windows: masked_loss, mixed_loss, unigram_loss, with their accuracies and bits
+        per base) and "rewind" (the run went back from_step → to_step).
       environment: what the run depended on besides its settings, such as versions.
 
     Raises:
@@ -77,6 +89,7 @@ def write_pretraining_report(
         list(_EVALUATION_COLUMNS),
         [[row.get(key) for key in _EVALUATION_COLUMNS.values()] for row in evaluations],
     )
+    _add_times(page, training, select_rows(rows, "rewind"))
     page.heading("Corpus")
     _add_corpus(page, corpus)
     page.heading("Settings")
@@ -129,15 +142,44 @@ def _headline(last: Row, training: Sequence[Row]) -> dict[str, str]:
         "below the unigram loss, nats per token": f"{unigram - masked:.3f}".replace("-", "−"),
         "masked accuracy": format_percent(metric(last, "masked_accuracy")),
     }
-    speeds = [metric(row, "tokens_per_second") for row in training]
-    speeds = [speed for speed in speeds if math.isfinite(speed)]
-    if speeds:
-        figures["tokens per second, median"] = f"{statistics.median(speeds):,.0f}"
-    seconds = [metric(row, "seconds") for row in training]
-    seconds = [lap for lap in seconds if math.isfinite(lap)]
-    if seconds:
+    if speeds := _finite(training, "tokens_per_second"):
+        figures["real tokens per second, median"] = f"{statistics.median(speeds):,.0f}"
+    if utilisation := _finite(training, "mfu"):
+        figures["model FLOP/s utilisation (MFU), median"] = format_percent(statistics.median(utilisation))
+    if seconds := _finite(training, "seconds"):
         figures["in training steps"] = format_duration(sum(seconds))
     return figures
+
+
+def _finite(rows: Sequence[Row], name: str) -> list[float]:
+    values = [metric(row, name) for row in rows]
+    return [value for value in values if math.isfinite(value)]
+
+
+def _add_times(page: Page, training: Sequence[Row], rewinds: Sequence[Row]) -> None:
+    times = next((row["time"] for row in reversed(training) if "time" in row), None)
+    if times is None:
+        return
+    page.heading("Where the time went")
+    elapsed = times["elapsed"]
+    page.text(
+        f"{format_duration(elapsed)} from the first start to the last line of the log, over all starts; "
+        f"{format_percent(times['goodput'])} of it was training that counts (goodput)."
+    )
+    shares = ((name, times[key]) for key, name in _TIMES.items())
+    page.table(
+        ["", "seconds", "share"],
+        [[name, seconds, format_percent(seconds / elapsed if elapsed else 0.0)] for name, seconds in shares],
+    )
+    if real := _finite(training, "real_token_share"):
+        page.text(f"{format_percent(statistics.mean(real))} of the places in batches held tokens.")
+    if skipped := max((row.get("skipped", 0) for row in training), default=0):
+        page.remark(f"{skipped:,} steps were skipped because loss or gradient was not finite.")
+    for row in rewinds:
+        page.remark(
+            f"After step {row['from_step']:,} the run went back to step {row['to_step']:,} and on to other "
+            "batches, because the loss had risen."
+        )
 
 
 def _add_curves(page: Page, training: Sequence[Row], evaluations: Sequence[Row]) -> None:

@@ -17,8 +17,9 @@ from dnabert2_jax.kernels.bodies import Request, explain_choice
 from dnabert2_jax.parallel.chips import Chip, chip_of
 from dnabert2_jax.parallel.mesh import SEQUENCE, TENSOR, make_mesh, row_parts
 from dnabert2_jax.settings import PretrainSettings
+from dnabert2_jax.training.divisibility import refuse_what_does_not_divide
 from dnabert2_jax.training.optimizer import make_optimizer
-from dnabert2_jax.training.pretrain_step import make_train_step, refuse_what_does_not_divide
+from dnabert2_jax.training.pretrain_step import make_train_step
 from dnabert2_jax.training.state import initial_state
 
 # At higher levels libtpu tries several schedules of each kernel, which takes longer than all the rest.

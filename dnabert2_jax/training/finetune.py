@@ -28,9 +28,11 @@ from dnabert2_jax.model.adapter_folder import is_adapter_folder, write_adapter
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.lora import abstract_adapted, build_adapted, is_adapter, merge_adapters
 from dnabert2_jax.model.parameters import Parameters, split
-from dnabert2_jax.parallel.mesh import make_mesh, replicated, row_parts, split_rows
+from dnabert2_jax.parallel.mesh import make_mesh, row_parts, split_rows
+from dnabert2_jax.parallel.sharding import state_sharding
 from dnabert2_jax.reports.finetuning import write_finetuning_report
 from dnabert2_jax.settings import FinetuneSettings
+from dnabert2_jax.training.divisibility import refuse_finetuning_that_does_not_divide
 from dnabert2_jax.training.environment import describe_environment
 from dnabert2_jax.training.facts import finetuning_facts
 from dnabert2_jax.training.finetune_evaluation import Evaluation, outcome_of
@@ -95,11 +97,7 @@ def finetune(
     if data.is_pairs and base.description.architecture.type_vocab_size < 2:
         raise UserError(f"{model}: has no token type for the second sequence of the pairs in {data_folder}")
     mesh = make_mesh(settings.mesh)
-    if settings.training.batch_size % row_parts(mesh):
-        raise UserError(
-            f"training.batch_size {settings.training.batch_size} does not divide by the {row_parts(mesh)} "
-            "devices that split it"
-        )
+    refuse_finetuning_that_does_not_divide(settings, base.description.architecture, mesh)
     with atomic_folder(output) as folder:
         write_settings(settings, folder / "config.toml")
         train, dev, test = encode_splits(data, base.tokenizer, settings.training.max_length)
@@ -160,7 +158,9 @@ def _choose_layout(
     padded = padded_layout((train, dev, test), training.batch_size)
     if not training.packing:
         return padded
-    layout = packed_layout(train, (dev, test), training.batch_size, training.epochs, training.seed, mesh.size)
+    layout = packed_layout(
+        train, (dev, test), training.batch_size, training.epochs, training.seed, row_parts(mesh)
+    )
     if layout != padded:
         packed_share, padded_share = (real_share(train, each, training.seed) for each in (layout, padded))
         print(
@@ -196,9 +196,10 @@ def _train(
     trained, frozen = partition_parameters(parameters, labels)
     optimizer = partition_optimizer(make_optimizer(optimizer_settings, steps), labels)
     train_step = make_train_step(settings, description, optimizer, mesh)
-    # Laid out on the mesh as the step lays out its results, or else it would be compiled a second time.
-    state = jax.device_put(new_state(trained, optimizer), replicated(mesh))
-    frozen = jax.device_put(frozen, replicated(mesh))
+    trained, frozen = (jax.device_put(part, state_sharding(mesh, part)) for part in (trained, frozen))
+    state = new_state(trained, optimizer)
+    # As the step lays out its results, or else it would be compiled a second time.
+    state = jax.device_put(state, state_sharding(mesh, state))
     best_loss, best = float("inf"), trained
     batches = shuffled_batches(train, layout, training.epochs, training.seed)
     for step, batch in enumerate(tqdm(batches, total=steps, unit="step", disable=None), start=1):

@@ -11,7 +11,7 @@ import optax
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.lora import abstract_adapted
 from dnabert2_jax.model.parameters import Parameters, merge
-from dnabert2_jax.parallel.mesh import replicated, split_rows
+from dnabert2_jax.parallel.sharding import state_sharding
 from dnabert2_jax.problem import Problem
 from dnabert2_jax.settings import FinetuneSettings
 from dnabert2_jax.training.partition import combine_parameters
@@ -69,14 +69,15 @@ def make_train_step(
 ):
     """Compiles `(state, frozen, batch) -> (state, loss)`, which donates the state.
 
-    The state holds what trains; `frozen` and the batch, split over the mesh by rows, are as in `make_loss`.
+    The state holds what trains; `frozen` and the batch are as in `make_loss`. State and `frozen` lie as
+    `sharding.state_sharding` says, the batch as `mesh.split_rows` does.
     """
     loss_of = make_loss(settings, description)
 
     def train_step(state: TrainState, frozen: Parameters, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(jax.random.key(settings.training.seed), state.step)
         loss, gradients = jax.value_and_grad(loss_of)(state.parameters, frozen, batch, key)
-        return apply_gradients(state, gradients, optimizer), loss
+        state = apply_gradients(state, gradients, optimizer)
+        return jax.lax.with_sharding_constraint(state, state_sharding(mesh, state)), loss
 
-    whole, rows = replicated(mesh), split_rows(mesh)
-    return jax.jit(train_step, in_shardings=(whole, whole, rows), out_shardings=whole, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0)

@@ -1,7 +1,8 @@
 """Masked-language-model pre-training: settings and a corpus in, a run folder with a model out.
 
 The loop reads from top to bottom. A batch is a function of (seed, corpus, data position), its masks and its
-dropout of (seed, step), so that a run which was killed and started again does what it would have done.
+dropout of (seed, data position), so that a run which was killed and started again does what it would have
+done.
 """
 
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import msgspec
 import numpy as np
+import optax
 from tqdm import tqdm
 
 from dnabert2_jax.config import write_settings
@@ -38,12 +40,13 @@ from dnabert2_jax.settings import PretrainSettings
 from dnabert2_jax.tokenizer.kmers import KmerTokenizer
 from dnabert2_jax.training.checkpoints import Checkpoints
 from dnabert2_jax.training.clock import count_tokens, start_clock
+from dnabert2_jax.training.divisibility import refuse_what_does_not_divide
 from dnabert2_jax.training.facts import pretraining_facts
 from dnabert2_jax.training.heldout import make_evaluation
 from dnabert2_jax.training.initial_model import check_initial_model, initial_parameters
 from dnabert2_jax.training.interruption import catch_interruption
 from dnabert2_jax.training.optimizer import make_optimizer
-from dnabert2_jax.training.pretrain_step import make_train_step, refuse_what_does_not_divide
+from dnabert2_jax.training.pretrain_step import make_train_step
 from dnabert2_jax.training.report import report_pretraining
 from dnabert2_jax.training.run_folder import RunFolder, claim_run_folder
 from dnabert2_jax.training.run_log import RunLog, read_rows
@@ -147,11 +150,11 @@ def _train(
     training = settings.training
     clock = start_clock(settings, mesh.devices.flat)
     optimizer = make_optimizer(settings.optimizer, training.steps)
-    state = _born_or_restored(settings, optimizer, mesh, checkpoints)
+    history = _history(checkpoints)
+    state = _born_or_restored(settings, optimizer, mesh, checkpoints, history)
     first_step = int(state.step)
     train_step = make_train_step(settings, optimizer, mesh)
     evaluate = make_evaluation(settings, corpus, mesh)
-    history = _history(checkpoints)
     sharding = split_tokens(mesh)
     rows = local_rows(sharding, (training.batch_size, settings.data.sequence_length))
     hidden = None if is_first() else True
@@ -255,7 +258,7 @@ def _train(
                 history = _go_back(settings, history, spiked_at, checkpoints, run)
                 del state  # Its memory is needed for the one that is read now.
                 unread.clear()
-                state = _born_or_restored(settings, optimizer, mesh, checkpoints)
+                state = _born_or_restored(settings, optimizer, mesh, checkpoints, history)
                 step = int(state.step)
                 log.go_back(step)
                 log_rewinds(step)
@@ -326,11 +329,20 @@ def _last_train_row(run: RunFolder) -> dict[str, Any] | None:
     return next((row for row in reversed(read_rows(run.metrics)) if row["kind"] == "train"), None)
 
 
-def _born_or_restored(settings, optimizer, mesh, checkpoints: Checkpoints) -> TrainState:
+def _born_or_restored(
+    settings: PretrainSettings,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    checkpoints: Checkpoints,
+    history: History,
+) -> TrainState:
+    """The state of the latest checkpoint or else of the beginning, at the position that the history tells."""
     make = partial(initial_state, settings.model, optimizer, settings.training.seed)
-    if checkpoints.latest_step is None:
+    if checkpoints.latest_step is not None:
+        state = checkpoints.load(checkpoints.latest_step, abstract_state(make, mesh))
+    else:
         state = born(make, mesh)
         if settings.training.initial_model:
             state = state._replace(parameters=state.parameters | initial_parameters(settings, mesh))
-        return state
-    return checkpoints.load(checkpoints.latest_step, abstract_state(make, mesh))
+    position = np.int32(history.data_position(int(state.step)))
+    return state._replace(position=jax.device_put(position, state.position.sharding))

@@ -1,7 +1,7 @@
 """The step of pre-training, compiled: a batch is masked, predicted and learnt from on the device.
 
 In: a state and a batch of windows. Out: the next state and a few figures. Masks and dropout are functions
-of (seed, step).
+of (seed, data position).
 """
 
 from functools import partial
@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnabert2_jax.errors import UserError
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import merge
-from dnabert2_jax.parallel.mesh import SEQUENCE, TENSOR, replicated, row_parts, split_tokens
+from dnabert2_jax.parallel.mesh import replicated, split_tokens
 from dnabert2_jax.parallel.sharding import BATCH, abstract_state, constrain, state_sharding
 from dnabert2_jax.settings import PretrainSettings
 from dnabert2_jax.training.objective import MaskedWindows, Masking, mask_tokens, masked_log_likelihood
@@ -29,7 +28,8 @@ class _Examples(NamedTuple):
       windows: with some tokens hidden.
       weights: float32 [B, P], of each hidden token in the loss.
       segment_ids: int32 [B, S].
-      dropout_keys: [B]; a row's dropout is a function of (seed, step, row), in whatever parts rows come.
+      dropout_keys: [B]; a row's dropout is a function of (seed, data position, row), in whatever parts rows
+        come.
     """
 
     windows: MaskedWindows
@@ -64,7 +64,7 @@ def make_train_step(
         return (nats * examples.weights).sum(), hits.sum()
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(training.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(training.seed), state.position)
         mask_key, dropout_key = jax.random.split(key)
         windows = mask_tokens(mask_key, batch["input_ids"], masking_of(settings), settings.model.vocab_size)
         weights = windows.weights * _token_weights(batch, windows.positions, training.repeat_weight)
@@ -101,24 +101,6 @@ def compiler_options(settings: PretrainSettings, mesh: jax.sharding.Mesh) -> dic
     """What XLA is told besides its flags: on GPUs, to be deterministic where the settings ask for it."""
     on_gpu = mesh.devices.flat[0].platform in ("gpu", "cuda")
     return {"xla_gpu_deterministic_ops": True} if settings.training.deterministic and on_gpu else None
-
-
-def refuse_what_does_not_divide(settings: PretrainSettings, mesh: jax.sharding.Mesh) -> None:
-    """Raises UserError, naming the setting, where batch or model cannot be split over the mesh."""
-    model, training, rows = settings.model, settings.training, row_parts(mesh)
-    if training.batch_size % (rows * training.accumulate):
-        parts = f", times training.accumulate {training.accumulate}" if training.accumulate > 1 else ""
-        raise UserError(
-            f"training.batch_size {training.batch_size} does not divide by the {rows} devices that split "
-            f"it{parts}"
-        )
-    for name, size, axis in (
-        ("data.sequence_length", settings.data.sequence_length, SEQUENCE),
-        ("model.num_attention_heads", model.num_attention_heads, TENSOR),
-        ("model.intermediate_size", model.intermediate_size, TENSOR),
-    ):
-        if size % mesh.shape[axis]:
-            raise UserError(f"{name} {size} does not divide by mesh.{axis} {mesh.shape[axis]}")
 
 
 def _accumulated(function, parameters, examples: _Examples, parts: int) -> Any:

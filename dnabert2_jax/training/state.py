@@ -17,6 +17,8 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: int32 scalar, steps done, skipped ones included.
+      position: int32 scalar, the number of the batch that comes next, by which masks and dropout are drawn;
+        the same as `step` unless batches were left out.
       parameters: by name; an empty node where one is frozen and lies elsewhere.
       optimizer: Optax's state.
       skipped: int32 scalar, steps that changed nothing because loss or gradient was not finite.
@@ -24,6 +26,7 @@ class TrainState(NamedTuple):
     """
 
     step: jax.Array
+    position: jax.Array
     parameters: Parameters
     optimizer: Any
     skipped: jax.Array
@@ -32,7 +35,14 @@ class TrainState(NamedTuple):
 
 def new_state(parameters: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    return TrainState(jnp.int32(0), parameters, optimizer.init(parameters), jnp.int32(0), jnp.int32(0))
+    return TrainState(
+        step=jnp.int32(0),
+        position=jnp.int32(0),
+        parameters=parameters,
+        optimizer=optimizer.init(parameters),
+        skipped=jnp.int32(0),
+        first_skipped=jnp.int32(0),
+    )
 
 
 def initial_state(
@@ -61,9 +71,10 @@ def apply_gradients(
     )
     step = state.step + 1
     return TrainState(
-        step,
-        parameters,
-        optimizer_state,
-        state.skipped + jnp.where(finite, 0, 1),
-        jnp.where(finite | (state.skipped > 0), state.first_skipped, step),
+        step=step,
+        position=state.position + 1,
+        parameters=parameters,
+        optimizer=optimizer_state,
+        skipped=state.skipped + jnp.where(finite, 0, 1),
+        first_skipped=jnp.where(finite | (state.skipped > 0), state.first_skipped, step),
     )

@@ -7,16 +7,20 @@ import msgspec
 import pytest
 
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import MeshSettings, PretrainSettings
-from dnabert2_jax.training.pretrain_step import refuse_what_does_not_divide
+from dnabert2_jax.settings import FinetuneSettings, MeshSettings, PretrainSettings
+from dnabert2_jax.training.divisibility import (
+    refuse_finetuning_that_does_not_divide,
+    refuse_what_does_not_divide,
+)
 
 _RUN_ON_EACH = """
 import sys
 import jax
 from dnabert2_jax.cli.main import main
 from dnabert2_jax.settings import MeshSettings, PretrainSettings
-from dnabert2_jax.training.pretrain_step import refuse_what_does_not_divide
+from dnabert2_jax.training.divisibility import refuse_what_does_not_divide
 config, corpus, output = sys.argv[1:]
 assert len(jax.devices()) == 8
 for devices in ("1", "2", "8"):
@@ -152,6 +156,21 @@ def test_what_does_not_divide_is_refused_by_name(change, sentence):
     mesh = make_mesh(settings.mesh, [Device(number) for number in range(8)])
     with pytest.raises(UserError, match=sentence):
         refuse_what_does_not_divide(settings, mesh)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"training": {"batch_size": 12}}, "training.batch_size 12 does not divide by the 8 devices"),
+        ({"mesh": {"tensor": 8}}, "model.num_attention_heads 12 does not divide by mesh.tensor 8"),
+        ({"mesh": {"sequence": 8}}, "mesh.sequence is 8, but fine-tuning has rows of several lengths"),
+    ],
+)
+def test_what_does_not_divide_in_finetuning_is_refused_by_name(change, sentence):
+    settings = msgspec.convert(change, FinetuneSettings)
+    mesh = make_mesh(settings.mesh, [Device(number) for number in range(8)])
+    with pytest.raises(UserError, match=sentence):
+        refuse_finetuning_that_does_not_divide(settings, Architecture(), mesh)
 
 
 def read(path) -> list[dict]:

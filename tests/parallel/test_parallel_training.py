@@ -14,7 +14,8 @@ from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.parallel.mesh import make_mesh, split_tokens
 from dnabert2_jax.parallel.sharding import born
 from dnabert2_jax.settings import DataSettings, MeshSettings, PretrainSettings, TrainingSettings
-from dnabert2_jax.training.pretrain_step import make_train_step, refuse_what_does_not_divide
+from dnabert2_jax.training.divisibility import refuse_what_does_not_divide
+from dnabert2_jax.training.pretrain_step import make_train_step
 from dnabert2_jax.training.state import initial_state
 
 architecture = Architecture(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,

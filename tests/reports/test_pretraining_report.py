@@ -26,7 +26,7 @@ def test_the_page_shows_the_figures_it_is_given(tmp_path, read_page, training_ro
     assert "masked loss at step 1,000, nats per token 5.432" in page.text
     assert "below the unigram loss, nats per token 1.556" in page.text
     assert "masked accuracy 12.3 %" in page.text
-    assert "tokens per second, median 1,550" in page.text
+    assert "real tokens per second, median 1,550" in page.text
     assert "in training steps 1 min 40 s" in page.text
     evaluations, corpus = page.tables
     assert evaluations[1][:3] == ["500", "6.123", "6.988"]
@@ -37,6 +37,27 @@ def test_the_page_shows_the_figures_it_is_given(tmp_path, read_page, training_ro
     for text in ("batch_size 4,096", "learning_rate 0.0005", "jax 0.11.2", "device 8 × TPU v5p"):
         assert text in page.text
     assert len(page.figures) == 6
+
+
+def test_the_page_tells_where_the_time_went(tmp_path, read_page, training_row, evaluation_row):
+    time = {"began": "2026-01-01T00:00:00+00:00", "elapsed": 200.0, "goodput": 0.75, "steps": 150.0}
+    time |= {"input": 1.0, "compilation": 20.0, "checkpoint": 4.0, "evaluation": 15.0, "starts": 10.0}
+    rows = [
+        training_row(10, mfu=0.4, real_token_share=0.98, skipped=2),
+        {"kind": "rewind", "step": 11, "from_step": 25, "to_step": 10, "loss": 9.0},
+        training_row(20, mfu=0.5, real_token_share=1.0, skipped=2, time=time),
+        evaluation_row(20),
+    ]
+    write(tmp_path / "report.html", rows)
+    page = read_page(tmp_path / "report.html")
+    assert "model FLOP/s utilisation (MFU), median 45.0 %" in page.text
+    assert "75.0 % of it was training that counts" in page.text
+    times = {name: cells for name, *cells in page.tables[1]}
+    assert times["compiling"] == ["20.0", "10.0 %"]
+    assert sum(float(share.rstrip(" %")) for _, share in list(times.values())[1:]) == 100
+    assert "99.0 % of the places in batches held tokens" in page.text
+    assert "2 steps were skipped" in page.text
+    assert "After step 25 the run went back to step 10" in page.text
 
 
 def test_the_verdict_compares_the_masked_loss_with_token_frequencies(evaluation_row):

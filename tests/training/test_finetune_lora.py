@@ -224,36 +224,46 @@ def test_targets_survive_in_a_file(tmp_path, targets):
     assert load_settings(FinetuneSettings, str(tmp_path / "config.toml")) == settings
 
 
-def test_two_devices_train_as_one(start_python, tiny_model, data, tmp_path):
-    # The devices choose how many rows a batch has, and dropout goes by the places in them.
-    model = shutil.copytree(tiny_model, tmp_path / "model")
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0}))
-    code = """
+_ON_A_MESH = """
+import json
 import sys
 from dnabert2_jax.settings import *
 from dnabert2_jax.training.finetune import finetune
 settings = FinetuneSettings(
     training=FinetuneTrainingSettings(epochs=1, batch_size=16, evaluate_every=5, log_every=1),
     optimizer=OptimizerSettings(learning_rate=1e-3, warmup_steps=2),
-    lora=LoraSettings(enabled=True, dropout=0.0),
+    lora=LoraSettings(enabled=json.loads(sys.argv[4]), dropout=0.0),
+    mesh=MeshSettings(**json.loads(sys.argv[5])),
 )
-finetune(settings, *sys.argv[1:])
+finetune(settings, *sys.argv[1:4])
 """
+
+
+@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.multiprocess
+def test_several_devices_train_as_one(start_python, tiny_model, data, tmp_path, lora):
+    # The devices choose how many rows a batch has, and dropout goes by the places in them.
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0}))
+    meshes = {"alone": {"data": 1}, "data": {"data": 2}, "parts": {"fsdp": 2, "tensor": 2}}
     processes = {
-        devices: start_python(
-            code,
+        name: start_python(
+            _ON_A_MESH,
             model,
             data,
-            tmp_path / devices,
-            XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+            tmp_path / name,
+            json.dumps(lora),
+            json.dumps(mesh),
+            XLA_FLAGS="--xla_force_host_platform_device_count=4",
         )
-        for devices in ("1", "2")
+        for name, mesh in meshes.items()
     }
-    losses = []
-    for devices, process in processes.items():
+    losses = {}
+    for name, process in processes.items():
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-        rows = [json.loads(line) for line in (tmp_path / devices / "metrics.jsonl").read_text().splitlines()]
-        losses.append([row["loss"] for row in rows])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+        rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        losses[name] = [row["loss"] for row in rows]
+    np.testing.assert_allclose(losses["data"], losses["alone"], rtol=1e-4)
+    np.testing.assert_allclose(losses["parts"], losses["alone"], rtol=1e-4)
