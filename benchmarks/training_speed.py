@@ -23,9 +23,11 @@ from machine import describe_machine
 from torch_side import TorchSide, compare_seconds, time_in_turns
 
 from dnabert2_jax.config import load_settings
+from dnabert2_jax.host_memory import keep_freed_memory
 from dnabert2_jax.model.folder import ModelDescription, write_model
 from dnabert2_jax.model.parameters import split
 from dnabert2_jax.parallel.mesh import make_mesh
+from dnabert2_jax.parallel.sharding import born
 from dnabert2_jax.settings import MeshSettings, PretrainSettings
 from dnabert2_jax.tokenizer.vocabulary import MASK_ID
 from dnabert2_jax.training.optimizer import make_optimizer
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `dnabert2 pretrain` does
     cores = len(os.sched_getaffinity(0))
     rng = np.random.default_rng(0)
     ids = rng.integers(5, 4096, (BATCH, LENGTH)).astype(np.int32)
@@ -102,8 +105,9 @@ class Steps:
     def __init__(self, dtype: str, ids: np.ndarray):
         settings = settings_of(dtype)
         optimizer = make_optimizer(settings.optimizer, settings.training.steps)
-        self._state = jax.jit(lambda: initial_state(settings.model, optimizer, 0))()
-        self._step = make_train_step(settings, optimizer, make_mesh(MeshSettings(data=1)))
+        mesh = make_mesh(MeshSettings(data=1))
+        self._state = born(lambda: initial_state(settings.model, optimizer, 0), mesh)
+        self._step = make_train_step(settings, optimizer, mesh)
         self._batch = {"input_ids": ids, "segment_ids": np.ones_like(ids)}
 
     def take(self) -> float:

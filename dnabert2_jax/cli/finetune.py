@@ -2,6 +2,7 @@
 
 from dnabert2_jax.cli.arguments import Parser, add_model_arguments, split_settings
 from dnabert2_jax.config import describe_settings, load_settings, packaged_configs
+from dnabert2_jax.host_memory import keep_freed_memory
 from dnabert2_jax.settings import FinetuneSettings
 
 
@@ -41,6 +42,8 @@ def main(words: list[str]) -> None:
         overrides = [*overrides, "--lora.enabled", "true"]
     config = arguments.config or ("lora" if arguments.lora else "paper")
     settings = load_settings(FinetuneSettings, config, overrides)
+
+    keep_freed_memory()
 
     from dnabert2_jax.training.compilation_cache import use_compilation_cache
     from dnabert2_jax.training.finetune import finetune

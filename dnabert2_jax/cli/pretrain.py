@@ -2,6 +2,7 @@
 
 from dnabert2_jax.cli.arguments import Parser, split_settings
 from dnabert2_jax.config import describe_settings, load_settings, packaged_configs
+from dnabert2_jax.host_memory import keep_freed_memory
 from dnabert2_jax.settings import PretrainSettings
 
 
@@ -25,6 +26,8 @@ def main(words: list[str]) -> None:
     plain, overrides = split_settings(words)
     arguments = parser.parse_args(plain)
     settings = load_settings(PretrainSettings, arguments.config, overrides)
+
+    keep_freed_memory()
 
     from dnabert2_jax.parallel.processes import is_first, lost_peers_first, start_processes
 
