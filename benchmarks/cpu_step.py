@@ -15,16 +15,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cpu_training import BATCH, LENGTH, TYPES, Steps, random_ids, settings_of
 
-from dnabert2_jax.config import load_settings
-from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.settings import MeshSettings, PretrainSettings
+from dnabert2_jax.host_memory import keep_freed_memory
+from dnabert2_jax.model.flops import training_flops
+from dnabert2_jax.settings import PretrainSettings
 from dnabert2_jax.training.environment import describe_environment
-from dnabert2_jax.training.optimizer import make_optimizer
-from dnabert2_jax.training.pretrain_step import make_train_step
-from dnabert2_jax.training.state import initial_state
-
-BATCH, LENGTH = 32, 128
 
 
 def main() -> None:
@@ -35,8 +31,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `dnabert2 pretrain` does
     result = {"environment": describe_environment(), "batch": BATCH, "length": LENGTH}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in TYPES:
         result[dtype] = measure(dtype, arguments.rounds)
         print(dtype, json.dumps(result[dtype]))
     if arguments.output:
@@ -45,34 +42,21 @@ def main() -> None:
 
 def measure(dtype: str, rounds: int) -> dict:
     """Medians over rounds of one step and of several products."""
-    settings = load_settings(
-        PretrainSettings,
-        "dnabert2_117m_paper",
-        ["--training.batch_size", str(BATCH), "--training.compute_dtype", dtype],
-    )
-    mesh = make_mesh(MeshSettings(data=1))
-    optimizer = make_optimizer(settings.optimizer, settings.training.steps)
-    state = jax.jit(lambda: initial_state(settings.model, optimizer, 0))()
-    step = make_train_step(settings, optimizer, mesh)
-    ids = np.random.default_rng(0).integers(5, settings.model.vocab_size, (BATCH, LENGTH)).astype(np.int32)
-    batch = {"input_ids": ids, "segment_ids": np.ones_like(ids)}
+    steps = Steps(dtype, random_ids())
     product = jax.jit(jnp.matmul)
     left, right = jnp.ones((BATCH * LENGTH, 768), dtype), jnp.ones((768, 3072), dtype)
     product_flops = 2 * BATCH * LENGTH * 768 * 3072
 
-    state, _ = step(state, batch)
+    steps.take()
     product(left, right).block_until_ready()
     step_seconds, product_seconds = [], []
     for _ in range(rounds):
-        start = time.perf_counter()
-        state, metrics = step(state, batch)
-        jax.block_until_ready((state, metrics))
-        step_seconds.append(time.perf_counter() - start)
+        step_seconds.append(steps.take())
         start = time.perf_counter()
         for _ in range(20):
             product(left, right).block_until_ready()
         product_seconds.append((time.perf_counter() - start) / 20)
-    step_rate = step_flops(settings) / np.median(step_seconds)
+    step_rate = step_flops(settings_of(dtype)) / np.median(step_seconds)
     product_rate = product_flops / np.median(product_seconds)
     return {
         "step_seconds": round(float(np.median(step_seconds)), 4),
@@ -85,13 +69,9 @@ def measure(dtype: str, rounds: int) -> dict:
 
 def step_flops(settings: PretrainSettings) -> float:
     """Floating-point operations of one step, forward and backward."""
-    a = settings.model
     tokens = BATCH * LENGTH
-    weights = a.num_hidden_layers * (4 * a.hidden_size**2 + 3 * a.hidden_size * a.intermediate_size)
-    attention = a.num_hidden_layers * 2 * LENGTH * a.hidden_size
-    masked = max(1, round(settings.training.masking_rate * LENGTH)) / LENGTH
-    head = masked * (a.hidden_size**2 + a.hidden_size * a.vocab_size)
-    return 6.0 * tokens * (weights + attention + head)
+    predicted = BATCH * round(settings.training.masking_rate * LENGTH)
+    return training_flops(settings.model, tokens=tokens, pairs=tokens * LENGTH, predicted=predicted)
 
 
 if __name__ == "__main__":

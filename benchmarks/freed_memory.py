@@ -14,9 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+from cpu_training import BATCH, LENGTH, TYPES, Steps, random_ids
 from machine import describe_machine
-from training_speed import BATCH, LENGTH, TYPES, Steps
 
 from dnabert2_jax.host_memory import keep_freed_memory
 
@@ -59,7 +58,7 @@ def main() -> None:
 def measure(dtype: str, *, keep: bool) -> dict[str, float]:
     """The medians of a few steps after two others."""
     assert not keep or keep_freed_memory()
-    steps = Steps(dtype, np.random.default_rng(0).integers(5, 4096, (BATCH, LENGTH)).astype(np.int32))
+    steps = Steps(dtype, random_ids())
     for _ in range(2):
         steps.take()
     before = resource.getrusage(resource.RUSAGE_SELF)

@@ -12,30 +12,21 @@ import argparse
 import json
 import os
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
+from cpu_training import BATCH, LENGTH, TYPES, Steps, random_ids, settings_of
 from flax import nnx
 from machine import describe_machine
 from torch_side import TorchSide, compare_seconds, time_in_turns
 
-from dnabert2_jax.config import load_settings
 from dnabert2_jax.host_memory import keep_freed_memory
 from dnabert2_jax.model.folder import ModelDescription, write_model
 from dnabert2_jax.model.parameters import split
-from dnabert2_jax.parallel.mesh import make_mesh
-from dnabert2_jax.parallel.sharding import born
-from dnabert2_jax.settings import MeshSettings, PretrainSettings
 from dnabert2_jax.tokenizer.vocabulary import MASK_ID
-from dnabert2_jax.training.optimizer import make_optimizer
-from dnabert2_jax.training.pretrain_step import make_train_step
-from dnabert2_jax.training.state import initial_state
 
-BATCH, LENGTH, HIDDEN = 32, 128, 19
-TYPES = ("float32", "bfloat16")
+HIDDEN = 19
 TORCH, TORCH_AUTOCAST = "torch_float32", "torch_autocast_bfloat16"
 
 
@@ -51,14 +42,13 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()  # as `dnabert2 pretrain` does
     cores = len(os.sched_getaffinity(0))
-    rng = np.random.default_rng(0)
-    ids = rng.integers(5, 4096, (BATCH, LENGTH)).astype(np.int32)
-    places = np.argsort(rng.random((BATCH, LENGTH)), axis=1)[:, :HIDDEN]
+    ids = random_ids()
+    places = np.argsort(np.random.default_rng(1).random((BATCH, LENGTH)), axis=1)[:, :HIDDEN]
     masked, labels = ids.copy(), np.full_like(ids, -100)
     np.put_along_axis(masked, places, MASK_ID, axis=1)
     np.put_along_axis(labels, places, np.take_along_axis(ids, places, axis=1), axis=1)
     load = round(os.getloadavg()[0], 2)
-    description = ModelDescription(settings_of("float32").model)
+    description = ModelDescription(settings_of(TYPES[0]).model)
     with tempfile.TemporaryDirectory() as folder:
         write_model(folder, description, split(description.build(nnx.Rngs(0)))[1])
         script = [str(arguments.torch_code), folder]
@@ -91,31 +81,6 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def settings_of(dtype: str) -> PretrainSettings:
-    """The paper's pre-training, on smaller batches."""
-    overrides = ["--training.batch_size", str(BATCH), "--training.compute_dtype", dtype]
-    return load_settings(PretrainSettings, "dnabert2_117m_paper", overrides)
-
-
-class Steps:
-    """Our steps in one type, on a state of their own."""
-
-    def __init__(self, dtype: str, ids: np.ndarray):
-        settings = settings_of(dtype)
-        optimizer = make_optimizer(settings.optimizer, settings.training.steps)
-        mesh = make_mesh(MeshSettings(data=1))
-        self._state = born(lambda: initial_state(settings.model, optimizer, 0), mesh)
-        self._step = make_train_step(settings, optimizer, mesh)
-        self._batch = {"input_ids": ids, "segment_ids": np.ones_like(ids)}
-
-    def take(self) -> float:
-        """Seconds of the next step."""
-        start = time.perf_counter()
-        self._state, metrics = self._step(self._state, self._batch)
-        jax.block_until_ready((self._state, metrics))
-        return time.perf_counter() - start
 
 
 if __name__ == "__main__":
