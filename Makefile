@@ -21,7 +21,7 @@ test: $(READY)
 	$(BIN)/pytest -n auto -m "$(QUICK)"
 
 test-all: $(READY)
-	$(BIN)/pytest -n auto -m "$(ALL)"
+	$(BIN)/pytest -n auto --maxschedchunk 1 -m "$(ALL)"
 
 test-aot: $(AOT)/ready
 	JAX_PLATFORMS=cpu $(AOT)/bin/pytest -n 2 --dist loadfile -m aot tests/aot

@@ -37,6 +37,7 @@ print(main(["pretrain", config, "--corpus", corpus, "--output", f"{output}/none"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_losses_do_not_depend_on_the_number_of_devices(start_python, tiny_config, tiny_corpus, tmp_path):
     process = start_python(

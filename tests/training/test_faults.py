@@ -217,6 +217,7 @@ class TestTheLogOnAFullDisk:
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
+@pytest.mark.timeout(1800)
 def test_thirty_kills(tiny_config, tiny_corpus, tmp_path):
     settings = {
         "model.num_hidden_layers": 1,

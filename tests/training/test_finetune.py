@@ -113,7 +113,7 @@ def predicted_loss(model, split):
         (SINGLE, one_class, "matthews_correlation", 0.8),
         (MULTI, several_labels, "exact_match", 0.8),
         ("regression", share_of_gc, "r_squared", 0.8),
-        (SINGLE, which_is_richer, "accuracy", 0.95),
+        pytest.param(SINGLE, which_is_richer, "accuracy", 0.95, marks=pytest.mark.slow),
     ],
     ids=["one class", "several labels", "regression", "pairs"],
 )
@@ -157,6 +157,7 @@ def learn_by_heart(small_model, tmp_path_factory):
     return data, run
 
 
+@pytest.mark.slow
 def test_the_state_of_the_lowest_dev_loss_is_kept_and_the_same_seed_gives_it_again(learn_by_heart):
     data, finetune_to = learn_by_heart
     run = finetune_to("one")

@@ -239,6 +239,7 @@ finetune(settings, *sys.argv[1:4])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.multiprocess
 def test_several_devices_train_as_one(start_python, tiny_model, data, tmp_path, lora):

@@ -125,6 +125,7 @@ def test_on_a_gpu_a_run_that_is_to_be_repeatable_compiles_so(settings):
     assert compiler_options(repeatable, on_cpu) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["layers", "dots"])
 def test_rematerialisation_keeps_less_and_changes_no_number(run, settings, batch, policy):
     training = msgspec.structs.replace(settings.training, rematerialisation=policy)
