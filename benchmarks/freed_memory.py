@@ -57,7 +57,7 @@ def main() -> None:
 
 def measure(dtype: str, *, keep: bool) -> dict[str, float]:
     """The medians of a few steps after two others."""
-    assert not keep or keep_freed_memory()
+    assert not keep or keep_freed_memory("always")
     steps = Steps(dtype, random_ids())
     for _ in range(2):
         steps.take()

@@ -21,6 +21,14 @@ CompilationCache = Annotated[
     ),
 ]
 
+KeepFreedMemory = Annotated[
+    Literal["auto", "always", "never"],
+    Meta(
+        description="on CPUs keep memory that was freed instead of returning it: faster, but working memory "
+        "can lie there twice; auto means where 16 GB are available"
+    ),
+]
+
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[data]: how windows are cut from the corpus."""
@@ -116,6 +124,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         Meta(description="the state that becomes the model: the last, or that of the lowest held-out loss"),
     ] = "last"
     compilation_cache: CompilationCache = "user"
+    keep_freed_memory: KeepFreedMemory = "auto"
     profile_steps: Annotated[
         str,
         Meta(
@@ -216,6 +225,7 @@ class FinetuneTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_field
     evaluate_every: Annotated[int, Meta(ge=1, description="steps between evaluations on dev")] = 200
     log_every: Annotated[int, Meta(ge=1, description="steps between lines of metrics.jsonl")] = 20
     compilation_cache: CompilationCache = "user"
+    keep_freed_memory: KeepFreedMemory = "auto"
 
 
 # Table 7 of the DNABERT-2 paper.

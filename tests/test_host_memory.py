@@ -1,8 +1,11 @@
 """Freed memory is kept: asked of the system's own count of page faults."""
 
 import platform
+from types import SimpleNamespace
 
 import pytest
+
+from dnabert2_jax import host_memory
 
 _FAULTS = """
 import ctypes
@@ -11,8 +14,7 @@ import sys
 import threading
 from dnabert2_jax.host_memory import keep_freed_memory
 
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+assert keep_freed_memory(sys.argv[1]) == (sys.argv[1] == "always")
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
@@ -40,9 +42,20 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 @pytest.mark.multiprocess
 def test_memory_that_was_freed_is_used_again(start_python):
     cleared = {}
-    for what in ("return", "keep"):
+    for what in ("never", "always"):
         output, errors = start_python(_FAULTS, what, JAX_PLATFORMS="cpu").communicate(timeout=120)
         cleared[what] = int(output or pytest.fail(errors))
     # Twice 64 MiB, or hardly anything.
-    assert cleared["return"] >= 2**27
-    assert cleared["keep"] < 2**22
+    assert cleared["never"] >= 2**27
+    assert cleared["always"] < 2**22
+
+
+@pytest.mark.parametrize(("available", "kept"), [(8e9, False), (64e9, True)])
+def test_scarce_memory_is_returned(monkeypatch, available, kept):
+    calls = []
+    library = SimpleNamespace(gnu_get_libc_version=None, mallopt=lambda *call: calls.append(call) or 1)
+    monkeypatch.setattr(host_memory.sys, "platform", "linux")
+    monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(host_memory, "available_memory", lambda: available)
+    assert host_memory.keep_freed_memory() == kept
+    assert bool(calls) == kept

@@ -43,7 +43,7 @@ def main(words: list[str]) -> None:
     config = arguments.config or ("lora" if arguments.lora else "paper")
     settings = load_settings(FinetuneSettings, config, overrides)
 
-    keep_freed_memory()
+    keep_freed_memory(settings.training.keep_freed_memory)
 
     from dnabert2_jax.training.compilation_cache import use_compilation_cache
     from dnabert2_jax.training.finetune import finetune

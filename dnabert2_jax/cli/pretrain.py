@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
     arguments = parser.parse_args(plain)
     settings = load_settings(PretrainSettings, arguments.config, overrides)
 
-    keep_freed_memory()
+    keep_freed_memory(settings.training.keep_freed_memory)
 
     from dnabert2_jax.parallel.processes import is_first, lost_peers_first, start_processes
 

@@ -23,6 +23,7 @@ _MAY_CHANGE = {
     "training.spike_steps",
     "training.spike_rewinds",
     "training.compilation_cache",
+    "training.keep_freed_memory",
     "training.evaluate_every",
     "training.log_every",
     "training.profile_steps",
