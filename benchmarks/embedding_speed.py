@@ -9,20 +9,18 @@ hidden states over full batches of 32×128 and 4×1024 tokens. Each round times 
 after the other; the machine's mood then falls on all alike, and ratios are taken within a round.
 """
 
-import argparse
 import json
 import os
 import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from machine import describe_machine
-from torch_side import TorchSide, compare_seconds, time_in_turns
+from torch_side import TorchSide, compare_seconds, time_in_turns, torch_arguments
 
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.folder import ModelDescription, write_model
@@ -36,14 +34,7 @@ TORCH_AUTOCAST = "torch_autocast_bfloat16"
 
 def main() -> None:
     """Measures both shapes and writes the result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--torch-python", required=True)
-    parser.add_argument("--torch-code", type=Path, required=True)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--rounds", type=int, default=9)
-    arguments = parser.parse_args()
+    arguments = torch_arguments(__doc__, rounds=9)
 
     description = ModelDescription(Architecture())
     parameters = random_parameters(description)

@@ -3,6 +3,7 @@
 Both are lines of JSON. The first answer, unasked, holds versions.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -52,6 +53,23 @@ class TorchSide:
         if not line:
             raise SystemExit("the PyTorch process ended; its messages are above")
         return json.loads(line)
+
+
+def torch_arguments(description: str | None, rounds: int) -> argparse.Namespace:
+    """What every comparison is told: torch_python, torch_code, output and rounds.
+
+    Args:
+      description: the benchmark's docstring.
+      rounds: the default.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--torch-python", required=True)
+    parser.add_argument("--torch-code", type=Path, required=True)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    return parser.parse_args()
 
 
 def time_in_turns(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -8,18 +8,16 @@ imports. Both sides make steps of AdamW on a 117M model with dropout, 32 windows
 each are hidden; ours hides them itself, theirs is given them hidden. Each round times every candidate once.
 """
 
-import argparse
 import json
 import os
 import tempfile
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from cpu_training import BATCH, LENGTH, TYPES, Steps, random_ids, settings_of
 from flax import nnx
 from machine import describe_machine
-from torch_side import TorchSide, compare_seconds, time_in_turns
+from torch_side import TorchSide, compare_seconds, time_in_turns, torch_arguments
 
 from dnabert2_jax.host_memory import keep_freed_memory
 from dnabert2_jax.model.folder import ModelDescription, write_model
@@ -32,14 +30,7 @@ TORCH, TORCH_AUTOCAST = "torch_float32", "torch_autocast_bfloat16"
 
 def main() -> None:
     """Measures and writes the result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--torch-python", required=True)
-    parser.add_argument("--torch-code", type=Path, required=True)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
+    arguments = torch_arguments(__doc__, rounds=7)
     keep_freed_memory()  # as `dnabert2 pretrain` does
     cores = len(os.sched_getaffinity(0))
     ids = random_ids()

@@ -13,7 +13,7 @@ from typing import Literal
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
-# What fine-tuning the 117M model in batches of 32×128 tokens takes at most so.
+# A step of the 117M model on 32×128 tokens has taken up to 15.4 GB so, and 8.8 without.
 _PLENTY = 16e9
 
 

@@ -13,6 +13,11 @@ from dnabert2_jax.model.architecture import Architecture, check_architecture
 from dnabert2_jax.model.lora_settings import Lora
 from dnabert2_jax.problem import Problem
 
+ComputeType = Annotated[
+    Literal["float32", "bfloat16"],
+    Meta(description="type of activations and products; state and loss stay float32"),
+]
+
 CompilationCache = Annotated[
     str,
     Meta(
@@ -67,10 +72,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     initial_model: Annotated[
         str, Meta(description="hub id or folder of a model to go on from; empty for random parameters")
     ] = ""
-    compute_dtype: Annotated[
-        Literal["float32", "bfloat16"],
-        Meta(description="type of activations and products; state and loss stay float32"),
-    ] = "bfloat16"
+    compute_dtype: ComputeType = "bfloat16"
     accumulate: Annotated[
         int,
         Meta(ge=1, description="parts that a batch is computed in, one after the other, to take less memory"),
@@ -214,10 +216,7 @@ class FinetuneTrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_field
         int, Meta(ge=3, description="tokens kept of a sequence, [CLS] and [SEP] included")
     ] = 128
     seed: Annotated[int, Meta(ge=0, description="of the new head, the order and dropout")] = 0
-    compute_dtype: Annotated[
-        Literal["float32", "bfloat16"],
-        Meta(description="type of activations and products; state and loss stay float32"),
-    ] = "float32"
+    compute_dtype: ComputeType = "float32"
     packing: Annotated[
         bool,
         Meta(description="put several sequences into a row where padding each would waste more than 2 %"),
