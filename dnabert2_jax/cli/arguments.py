@@ -70,6 +70,25 @@ def window_size(text: str) -> int | None:
 window_size.__name__ = "whole number above 0, or none"
 
 
+def comma_separated(text: str) -> list[str]:
+    """An argument that is words with commas between them."""
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the genomes that a BPE vocabulary is learnt from, and how much of them."""
+    parser.add_argument(
+        "--fasta", nargs="+", required=True, metavar="FILE", help="FASTA files, plain or gzip"
+    )
+    parser.add_argument(
+        "--sample-bases",
+        type=positive,
+        default=100_000_000,
+        help="learn from a random sample of so many bases (default 100000000; 100 bytes of memory each)",
+    )
+    parser.add_argument("--seed", type=not_negative, default=0, help="of the sample (default 0)")
+
+
 def add_gue_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what names data sets of GUE; `task_words` reads --tasks."""
     parser.add_argument(
@@ -86,7 +105,7 @@ def add_gue_arguments(parser: argparse.ArgumentParser) -> None:
 
 def task_words(arguments: argparse.Namespace) -> list[str]:
     """What --tasks asks for: words, separated by blanks or commas."""
-    words = [word for part in arguments.tasks for word in part.split(",") if word]
+    words = [word for part in arguments.tasks for word in comma_separated(part)]
     if arguments.tasks and not words:
         raise UserError("--tasks is empty; name tasks, or leave it out for all")
     return words

@@ -6,7 +6,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dnabert2_jax.cli.arguments import Parser, not_negative, positive, split_settings
+from dnabert2_jax.cli.arguments import (
+    Parser,
+    add_sample_arguments,
+    comma_separated,
+    positive,
+    split_settings,
+)
 from dnabert2_jax.cli.corpus import species_names
 from dnabert2_jax.cli.pretrain import tell_of_run
 from dnabert2_jax.config import load_settings
@@ -130,17 +136,8 @@ def _add_cost(actions) -> None:
 
 
 def _add_genomes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fasta", nargs="+", required=True, metavar="FILE", help="FASTA files, plain or gzip"
-    )
+    add_sample_arguments(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to make, or to go on in")
-    parser.add_argument(
-        "--sample-bases",
-        type=positive,
-        default=100_000_000,
-        help="learn BPE from a sample of so many bases (default 100000000; 100 bytes of memory each)",
-    )
-    parser.add_argument("--seed", type=not_negative, default=0, help="of the sample (default 0)")
     _add_workers(parser)
 
 
@@ -156,7 +153,11 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="GUE sets to score the models on")
     parser.add_argument(
-        "--tasks", type=_words, default=["all"], metavar="NAME,…", help="with --data: which (default all)"
+        "--tasks",
+        type=comma_separated,
+        default=["all"],
+        metavar="NAME,…",
+        help="with --data: which (default all)",
     )
     parser.add_argument("--seeds", type=positive, default=3, help="with --data: runs of each (default 3)")
 
@@ -304,12 +305,8 @@ def _prepare_training(settings: PretrainSettings) -> None:
     use_compilation_cache(settings.training.compilation_cache)
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in text.split(",") if word]
-
-
 def _sizes(text: str) -> list[int]:
-    return [int(word) for word in _words(text)]
+    return [int(word) for word in comma_separated(text)]
 
 
 _sizes.__name__ = "list of whole numbers"

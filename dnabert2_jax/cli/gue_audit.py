@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dnabert2_jax.cli.arguments import Parser, add_gue_arguments, task_words
+from dnabert2_jax.cli.arguments import Parser, add_gue_arguments, comma_separated, task_words
 from dnabert2_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,8 +87,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--write-split", metavar="DIR", help="divide the sets by chromosome, into a new folder"
     )
-    parser.add_argument("--test-contigs", type=_names, default=[], metavar="A,B,…", help="contigs for test")
-    parser.add_argument("--dev-contigs", type=_names, default=[], metavar="A,B,…", help="contigs for dev")
+    for split in ("test", "dev"):
+        parser.add_argument(
+            f"--{split}-contigs",
+            type=comma_separated,
+            default=[],
+            metavar="A,B,…",
+            help=f"contigs for {split}",
+        )
     arguments = parser.parse_args(words)
     contigs = bool(arguments.test_contigs) and bool(arguments.dev_contigs)
     if arguments.write_split and not (arguments.genome and contigs):
@@ -96,10 +102,6 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if not arguments.write_split and (arguments.test_contigs or arguments.dev_contigs):
         parser.error("--test-contigs and --dev-contigs are for --write-split; name its folder")
     return arguments
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _tokenizer(source: str) -> "SequenceTokenizer":

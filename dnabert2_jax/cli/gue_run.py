@@ -8,6 +8,7 @@ from typing import Any
 from dnabert2_jax.cli.arguments import (
     Parser,
     add_gue_arguments,
+    comma_separated,
     not_negative,
     positive,
     split_settings,
@@ -137,12 +138,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in text.split(",") if word]
-
-
 def _methods(text: str) -> list[str]:
-    chosen = _words(text)
+    chosen = comma_separated(text)
     unknown = [word for word in chosen if word not in METHODS]
     if unknown or not chosen:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of {', '.join(METHODS)}")
@@ -151,7 +148,7 @@ def _methods(text: str) -> list[str]:
 
 def _rates(text: str) -> list[float]:
     try:
-        rates = [float(word) for word in _words(text)]
+        rates = [float(word) for word in comma_separated(text)]
     except ValueError:
         rates = []
     if not rates or not all(0 < rate < float("inf") for rate in rates):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dnabert2_jax.cli.arguments import Parser, positive
+from dnabert2_jax.cli.arguments import Parser, add_sample_arguments, positive
 from dnabert2_jax.files import atomic_folder, check_writable, refuse_existing
 
 if TYPE_CHECKING:
@@ -51,16 +51,9 @@ def _add_train(actions) -> None:
         "The same files and options give the same tokenizer.",
         epilog=_TRAIN_EXAMPLE,
     )
-    train.add_argument("--fasta", nargs="+", required=True, metavar="FILE", help="FASTA files, plain or gzip")
     train.add_argument("--vocab-size", type=positive, default=4096, help="tokens in all (default 4096)")
     train.add_argument("--output", required=True, metavar="DIR", help="the tokenizer folder to make")
-    train.add_argument(
-        "--sample-bases",
-        type=positive,
-        default=100_000_000,
-        help="learn from a random sample of so many bases (default 100000000; 100 bytes of memory each)",
-    )
-    train.add_argument("--seed", type=int, default=0, help="of the sample (default 0)")
+    add_sample_arguments(train)
 
 
 def _add_kmers(actions) -> None:

@@ -1,8 +1,12 @@
-"""Damaged files: bytes in, the same bytes with a few changes out."""
+"""Damaged files: bytes in, the same bytes with a few changes out; and what comes of reading many of them."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+
+_SECONDS_PER_FILE = 2.0
 
 
 def mutate(data: bytes, other: bytes, tokens: Sequence[bytes], rng: np.random.Generator) -> bytes:
@@ -36,3 +40,26 @@ def mutate(data: bytes, other: bytes, tokens: Sequence[bytes], rng: np.random.Ge
             case 7:
                 mutant[start:start] = rng.bytes(int(rng.integers(1, 6)))
     return bytes(mutant)
+
+
+def read_mutants(path: Path, mutants: Iterable[bytes], outcome: Callable[[Path], str]) -> int:
+    """Reads files one after another, each within two seconds, and gives their number.
+
+    Args:
+      path: where each lies while it is read.
+      mutants: their bytes.
+      outcome: reads a file; "read" or "refused", of each of which there must be more than a tenth.
+    """
+    outcomes = {"read": 0, "refused": 0}
+    for index, mutant in enumerate(mutants):
+        path.write_bytes(mutant)
+        start = time.perf_counter()
+        try:
+            outcomes[outcome(path)] += 1
+        except Exception as error:
+            raise AssertionError(f"mutant {index}: {mutant!r}") from error
+        assert time.perf_counter() - start < _SECONDS_PER_FILE, mutant
+    count = sum(outcomes.values())
+    # Mutants that all end in the same way would test little.
+    assert min(outcomes.values()) > count / 10
+    return count

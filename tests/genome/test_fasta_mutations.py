@@ -1,19 +1,16 @@
 """Damaged FASTA files: whatever happened to the bytes, it is read or refused, quickly and in one sentence."""
 
 import gzip
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from byte_mutations import mutate
+from byte_mutations import mutate, read_mutants
 
 from dnabert2_jax.errors import InputWarning, UserError
 from dnabert2_jax.genome.fasta import read_chunks, read_records
-
-_SECONDS_PER_FILE = 2.0
 
 _TEXTS = [
     b">a\nACGT\n",
@@ -61,25 +58,17 @@ def outcome(path: Path) -> str:
     return "read"
 
 
-def read_mutants(path: Path, sources: list[bytes], count: int, seed: int) -> dict[str, int]:
-    """Reads `count` mutants. Half of the packed ones are mutated before they are packed."""
-    rng = np.random.default_rng(seed)
-    outcomes = {"read": 0, "refused": 0}
-    for index in range(count):
+def mutants(sources: list[bytes], count: int) -> Iterator[bytes]:
+    """Damaged sources. Half of the packed ones are mutated before they are packed."""
+    rng = np.random.default_rng(count)
+    for _ in range(count):
         source, other = (sources[rng.integers(len(sources))] for _ in range(2))
         if source.startswith(b"\x1f\x8b") and rng.random() < 0.5:
             text = _TEXTS[rng.integers(len(_TEXTS))]
-            mutant = gzip.compress(mutate(text, _TEXTS[rng.integers(len(_TEXTS))], _TOKENS, rng), 1, mtime=0)
+            damaged = mutate(text, _TEXTS[rng.integers(len(_TEXTS))], _TOKENS, rng)
+            yield gzip.compress(damaged, 1, mtime=0)
         else:
-            mutant = mutate(source, other, _TOKENS, rng)
-        path.write_bytes(mutant)
-        start = time.perf_counter()
-        try:
-            outcomes[outcome(path)] += 1
-        except Exception as error:
-            raise AssertionError(f"mutant {index} of seed {seed}: {mutant!r}") from error
-        assert time.perf_counter() - start < _SECONDS_PER_FILE, mutant
-    return outcomes
+            yield mutate(source, other, _TOKENS, rng)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +77,4 @@ def read_mutants(path: Path, sources: list[bytes], count: int, seed: int) -> dic
 def test_mutated_files_are_read_or_refused(tmp_path, bgzip, count):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
-        outcomes = read_mutants(tmp_path / "mutant", seeds(bgzip), count, seed=count)
-    assert sum(outcomes.values()) == count
-    # Mutants that all end in the same way would test little.
-    assert min(outcomes.values()) > count / 10
+        assert read_mutants(tmp_path / "mutant", mutants(seeds(bgzip), count), outcome) == count

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnabert2_jax.data.labelled import LabelledData, LabelledSplit
-from dnabert2_jax.evaluation.baselines.logistic import fit_logistic
+from dnabert2_jax.evaluation.baselines.logistic import predict_classes
 from dnabert2_jax.evaluation.predictions import Predictions, check_classes
 from dnabert2_jax.genome.packed import OTHER, pack
 
@@ -34,15 +34,7 @@ def kmer_regression(data: LabelledData, *, largest_k: int = 5) -> Predictions:
     check_classes(data)
     start = time.perf_counter()
     train, dev, test = (_features(split, largest_k) for split in data.splits)
-    labels = data.train.labels, data.dev.labels
-    chosen = fit_logistic((train, dev, test), labels, len(data.class_names))
-    settings = {
-        "largest_k": largest_k,
-        "features": train.shape[1],
-        "C": chosen.strength,
-        "dev_loss": chosen.dev_loss,
-    }
-    return Predictions(chosen.probabilities, time.perf_counter() - start, settings)
+    return predict_classes((train, dev, test), data, start, {"largest_k": largest_k})
 
 
 def count_kmers(sequences: Sequence[str], largest_k: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from dnabert2_jax.data.labelled import LabelledData, LabelledSplit
-from dnabert2_jax.evaluation.baselines.logistic import fit_logistic
+from dnabert2_jax.evaluation.baselines.logistic import predict_classes
 from dnabert2_jax.evaluation.predictions import Predictions, check_classes
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.tokenizer.rows import cut_row
@@ -34,15 +34,7 @@ def linear_probe(
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation == 0] = 1
     train, dev, test = ((part - mean) / deviation for part in (train, dev, test))
-    labels = data.train.labels, data.dev.labels
-    chosen = fit_logistic((train, dev, test), labels, len(data.class_names))
-    settings = {
-        "max_length": max_length,
-        "features": train.shape[1],
-        "C": chosen.strength,
-        "dev_loss": chosen.dev_loss,
-    }
-    return Predictions(chosen.probabilities, time.perf_counter() - start, settings)
+    return predict_classes((train, dev, test), data, start, {"max_length": max_length})
 
 
 def _embeddings(

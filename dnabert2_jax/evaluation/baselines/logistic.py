@@ -1,10 +1,13 @@
 """Logistic regression with the strength of its penalty chosen on dev: features in, test probabilities out."""
 
-from typing import NamedTuple
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dnabert2_jax.evaluation.predictions import mean_loss
+from dnabert2_jax.data.labelled import LabelledData
+from dnabert2_jax.evaluation.predictions import Predictions, mean_loss
 
 # C of scikit-learn: how much the data count against the penalty.
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -23,6 +26,26 @@ class Chosen(NamedTuple):
     probabilities: np.ndarray
     strength: float
     dev_loss: float
+
+
+def predict_classes(
+    features: tuple[np.ndarray, np.ndarray, np.ndarray],
+    data: LabelledData,
+    started: float,
+    settings: Mapping[str, Any],
+) -> Predictions:
+    """What the regression says of the test split.
+
+    Args:
+      features: of train, dev and test, as of `fit_logistic`.
+      data: whose labels are learnt.
+      started: the `time.perf_counter` of when the work on the features began.
+      settings: how the features were made; what was chosen on dev is added.
+    """
+    labels = data.train.labels, data.dev.labels
+    chosen = fit_logistic(features, labels, len(data.class_names))
+    found = {"features": features[0].shape[1], "C": chosen.strength, "dev_loss": chosen.dev_loss}
+    return Predictions(chosen.probabilities, time.perf_counter() - started, {**settings, **found})
 
 
 def fit_logistic(
