@@ -8,8 +8,8 @@ genomes are held out from pre-training, though not from the tokenizer. The dev a
 yeast sets are pooled, their windows found in the genome and divided again: IV, VII and XV are the test,
 XI the dev split. The sets of human and mouse are transfer to other domains. Each model is fine-tuned by
 the same recipe with the learning rate of three that its own dev loss chooses, on 250, 1000 and all rows
-of the yeast sets. Beside them: frozen probes, k-mer regression and the CNN. Whatever comes out is
-written. What is in DIR already is used again.
+of the yeast sets and on 1000 rows of the others. Beside them: frozen probes, k-mer regression and the
+CNN. Whatever comes out is written. What is in DIR already is used again.
 """
 
 import argparse
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rows", nargs="*", type=int, default=[250, 1000])
+    parser.add_argument("--transfer-rows", type=int, default=1000, help="of human and mouse sets")
     arguments = parser.parse_args()
 
     work = arguments.work
@@ -112,7 +113,9 @@ def run_all(arguments: argparse.Namespace, work: Path) -> dict[str, list[Path]]:
         name = "yeast, all rows" if rows is None else f"yeast, {rows} rows"
         words = [] if rows is None else ["--training-rows", rows]
         folders[name] = run_models(arguments, work, name, work / "split", YEAST, words)
-    folders["transfer"] = run_models(arguments, work, "transfer", arguments.data, ELSEWHERE, [])
+    name = f"transfer, {arguments.transfer_rows} rows"
+    words = ["--training-rows", arguments.transfer_rows]
+    folders[name] = run_models(arguments, work, name, arguments.data, ELSEWHERE, words)
     return folders
 
 
