@@ -133,6 +133,7 @@ def run_models(
             *("--tasks", ",".join(tasks), "--methods", methods, "--seeds", arguments.seeds),
             *("--recipe", "ours", "--learning-rates", LEARNING_RATES, "--name", model, "--output", folder),
             *("--training.epochs", arguments.epochs, "--training.evaluate_every", 25),
+            *("--training.compute_dtype", "bfloat16"),
             *(["--random-weights"] if model == "random" else []),
             *more,
         )
