@@ -22,6 +22,7 @@ from flax import nnx
 from machine import describe_machine
 from torch_side import TorchSide, compare_seconds, time_in_turns, torch_arguments
 
+from dnabert2_jax.host_memory import keep_freed_memory
 from dnabert2_jax.model.architecture import Architecture
 from dnabert2_jax.model.folder import ModelDescription, write_model
 from dnabert2_jax.model.parameters import Parameters, merge, split
@@ -35,6 +36,7 @@ TORCH_AUTOCAST = "torch_autocast_bfloat16"
 def main() -> None:
     """Measures both shapes and writes the result."""
     arguments = torch_arguments(__doc__, rounds=9)
+    keep_freed_memory()  # as `dnabert2 embed` does
 
     description = ModelDescription(Architecture())
     parameters = random_parameters(description)

@@ -16,11 +16,13 @@ from dnabert2_jax.kernels.xla import row_sums
 
 NAME = "blockwise"
 
-# Queries in a tile. Rows of fewer are taken several at a time, up to so many scores together: 256 KiB in
-# float32, written and read several times while they are in a core's cache.
-_QUERIES, _SCORES = 256, 1 << 16
-# Up to _WHOLE keys are one block. More are visited in blocks of _KEYS, from any multiple of _STEP on.
-_WHOLE, _KEYS, _STEP = 512, 256, 128
+# Tiles are as large as the caches of several cores together, and not of one: XLA shares each operation out
+# over the cores, and neither loops nor small operations, so that in tiles of 256 KiB a second core was of no
+# use. Up to _WHOLE keys are one block, and a row's queries one tile; short rows are taken several at a time,
+# up to _SCORES scores (16 MiB in float32). More keys are visited by _QUERIES queries at a time in blocks of
+# _KEYS, from any multiple of _STEP on.
+_WHOLE, _SCORES = 2048, 1 << 22
+_QUERIES, _KEYS, _STEP = 1024, 512, 128
 
 
 def check(request: Request) -> None:
@@ -235,7 +237,7 @@ def _make_tiling(q_shape, k_length) -> _Tiling:
     batch, q_length, heads, _ = q_shape
     divides_keys = k_length > _WHOLE
     k_block = _KEYS if divides_keys else k_length
-    q_tiles = ceil(q_length / _QUERIES)
+    q_tiles = ceil(q_length / _QUERIES) if max(q_length, k_length) > _WHOLE else 1
     q_block = ceil(q_length / q_tiles)
     group = 1
     if q_tiles == 1 and not divides_keys:

@@ -111,8 +111,8 @@ _XLA = ("xla", "blockwise")
 
 # The dense body may have so many scores, 4 GiB of them; the backward pass holds two or three such arrays.
 _DENSE_SCORES = 1 << 30
-# A CPU's cache holds so many, 8 MiB; blocks only cost then.
-_CACHED_SCORES = 1 << 21
+# CPUs' caches hold so many, 32 MiB; blocks only cost then.
+_CACHED_SCORES = 1 << 23
 
 # (body, device kind) whose numbers were compared with float64 on that hardware. XLA's own need no entry.
 # Tests that compile for hardware that is not there add to it for their time.

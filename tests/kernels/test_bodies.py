@@ -13,7 +13,7 @@ A_GPU = replace(HERE, platform="gpu", device_kind="NVIDIA A100-SXM4-40GB", dtype
 A_TPU = replace(HERE, platform="tpu", device_kind="TPU v5 lite", dtype="bfloat16", packed=True)
 
 
-@pytest.mark.parametrize("length", [128, 32768])
+@pytest.mark.parametrize("length", [512, 32768])
 def test_a_cpu_computes_in_blocks(length):
     request = replace(HERE, q_length=length, k_length=length)
     with warnings.catch_warnings():
