@@ -20,8 +20,8 @@ _PLENTY = 16e9
 def keep_freed_memory(when: Literal["auto", "always", "never"] = "auto") -> bool:
     """Has this process keep what is freed for what is asked for next.
 
-    Training steps and embeddings on CPUs are faster so, but its working memory can be there twice, and the process keeps its
-    peak until it ends (`benchmarks/freed_memory.py`). To be called before there are other threads, and so
+    Training and embedding on CPUs are faster so, but working memory can be there twice, and the process keeps
+    its peak until it ends (`benchmarks/freed_memory.py`). To be called before there are other threads, and so
     before JAX's first computation: a thread stays with the arena that it has.
 
     Args:
