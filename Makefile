@@ -12,7 +12,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 QUICK := not slow and not gpu and not aot and not notebook
 ALL := not gpu and not aot
 
-.PHONY: quickstart test test-all test-aot check format wheel clean
+.PHONY: quickstart test test-all test-aot check format docs wheel clean
 
 quickstart: $(READY)
 	$(BIN)/dnabert2 quickstart $(if $(FASTA),--fasta $(FASTA))
@@ -35,17 +35,20 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
+
 wheel: $(READY)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:
-	rm -rf .venv $(AOT) dist build quickstart
+	rm -rf .venv $(AOT) dist build site quickstart
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed; name it with make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) --editable ".[test,tools]"
+	$(BIN)/python $(PIP) --editable ".[test,tools,docs]"
 	touch $(READY)
 
 $(AOT)/ready: pyproject.toml constraints.txt $(READY)

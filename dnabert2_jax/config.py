@@ -10,7 +10,7 @@ import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,22 @@ _COMMAND_LINE = "command line"
 _FOLDERS = {PretrainSettings: "pretrain", FinetuneSettings: "finetune"}
 
 
+class DocumentedSetting(NamedTuple):
+    """A setting.
+
+    Attributes:
+      name: such as `training.steps`.
+      default: where a configuration says nothing.
+      type: with its bounds, as annotated.
+      meaning: what it is for.
+    """
+
+    name: str
+    default: Any
+    type: Any
+    meaning: str
+
+
 def load_settings[S: Settings](kind: type[S], source: str, overrides: Sequence[str] = ()) -> S:
     """Reads a configuration and applies overrides from the command line.
 
@@ -36,6 +52,13 @@ def load_settings[S: Settings](kind: type[S], source: str, overrides: Sequence[s
     Raises:
       UserError: no such configuration; an unknown key (the nearest one that exists is named), or a value of
         the wrong type or out of range.
+
+    Examples:
+      >>> load_settings(PretrainSettings, "tiny", ["--training.steps", "100"]).training.steps
+      100
+      >>> load_settings(PretrainSettings, "tiny", ["--mesh.fdsp", "8"])
+      Traceback (most recent call last):
+      dnabert2_jax.errors.UserError: command line: there is no setting mesh.fdsp; did you mean mesh.fsdp?
     """
     path = _find_config(kind, source)
     try:
@@ -78,14 +101,21 @@ def differences(before: Settings, after: Settings) -> list[str]:
     return [name for name in old if old[name] != new[name]]
 
 
-def describe_settings(kind: type[Settings]) -> str:
-    """One line per setting: its name, its default and what it is for."""
-    lines = []
+def documented_settings(kind: type[Settings]) -> Iterator[DocumentedSetting]:
+    """Every setting of a kind of run, section by section."""
     for name, default in _flat(kind()).items():
         hint = _setting_type(kind, name, "")
         meaning = next(part.description for part in get_args(hint) if isinstance(part, Meta))
+        yield DocumentedSetting(name, default, hint, meaning or "")
+
+
+def describe_settings(kind: type[Settings]) -> str:
+    """One line per setting: its name, its default and what it is for."""
+    lines = []
+    for setting in documented_settings(kind):
+        default = setting.default
         shown = ",".join(default) if isinstance(default, (list, tuple)) else default
-        lines.append(f"  --{name} {shown}".ljust(42) + f" {meaning}")
+        lines.append(f"  --{setting.name} {shown}".ljust(42) + f" {setting.meaning}")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.host_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from dnabert2_jax.inference.answers import Running
@@ -122,6 +123,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
 
 
+def add_computing_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds how much of a model's work is done at once, and how exactly."""
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="sequences of 128 tokens at once on a device, fewer of longer ones (default 32)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="type of activations (default float32)",
+    )
+
+
 def add_inference_arguments(parser: argparse.ArgumentParser, outputs: str) -> None:
     """Adds what commands have in common that run a model over sequences; `outputs` says what they write."""
     add_model_arguments(parser)
@@ -147,13 +165,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser, outputs: str) -> No
         metavar="N",
         help="bases from one of --windows to the next (default: no gaps)",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=32,
-        metavar="N",
-        help="sequences of 128 tokens at once on a device, fewer of longer ones (default 32)",
-    )
+    add_computing_arguments(parser)
     parser.add_argument(
         "--reverse-complement",
         action="store_true",
@@ -182,12 +194,6 @@ def add_inference_arguments(parser: argparse.ArgumentParser, outputs: str) -> No
     parser.add_argument(
         "--num-shards", type=positive, metavar="N", help="in how many parts: record i is of part i modulo N"
     )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="type of activations (default float32)",
-    )
 
 
 def inference_request(arguments: argparse.Namespace) -> "tuple[Pretrained, Files, Running]":
@@ -210,6 +216,7 @@ def inference_request(arguments: argparse.Namespace) -> "tuple[Pretrained, Files
         arguments.step,
     )
     check_output(files.output)
+    keep_freed_memory()
     running = Running(arguments.batch_size, arguments.reverse_complement, arguments.window, arguments.overlap)
     model = from_pretrained(arguments.model, dtype=arguments.dtype, revision=arguments.revision)
     return model, files, running

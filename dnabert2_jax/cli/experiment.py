@@ -297,12 +297,15 @@ def _training_settings(config: str, overrides: list[str]) -> PretrainSettings:
 
 
 def _prepare_training(settings: PretrainSettings) -> None:
-    """What has to be done before anything touches a device."""
+    """What has to be done before anything touches a device; refuses what the devices cannot split."""
     keep_freed_memory(settings.training.keep_freed_memory)
 
+    from dnabert2_jax.parallel.mesh import make_mesh
     from dnabert2_jax.training.compilation_cache import use_compilation_cache
+    from dnabert2_jax.training.divisibility import refuse_what_does_not_divide
 
     use_compilation_cache(settings.training.compilation_cache)
+    refuse_what_does_not_divide(settings, make_mesh(settings.mesh))
 
 
 def _sizes(text: str) -> list[int]:

@@ -45,5 +45,5 @@ def main(words: list[str]) -> None:
             output, url=arguments.url or RELEASED_URL, sha256=arguments.sha256, progress=progress
         )
     found = len(present_tasks(output))
-    print(f"{output}: {found} of the {len(TASKS)} tasks of GUE and GUE+, {provenance.files} files")
+    print(f"{output}: {found} of the {len(TASKS)} tasks of GUE and GUE+, {len(provenance.files)} files")
     print(f"SHA-256 of the archive, {provenance.size:,} bytes: {provenance.sha256}")

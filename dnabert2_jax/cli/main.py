@@ -29,6 +29,7 @@ _COMMANDS = {
     "embed": "write one vector per sequence",
     "predict": "write class probabilities per sequence",
     "variants": "say of each variant of a VCF what a model makes of it",
+    "explain": "show which bases a model goes by: mutagenesis, logos, attention",
     "experiment": "the paper's other experiments: vocabulary sizes, tokenizers, further pre-training, cost",
     "plan": "compile a pre-training step for hardware that is not here: memory, FLOPs, collectives, speed",
     "doctor": "tell what this machine has, which attention kernel runs here, and why",

@@ -2,7 +2,14 @@
 
 import sys
 
-from dnabert2_jax.cli.arguments import Parser, add_model_arguments, not_negative, positive
+from dnabert2_jax.cli.arguments import (
+    Parser,
+    add_computing_arguments,
+    add_model_arguments,
+    not_negative,
+    positive,
+)
+from dnabert2_jax.host_memory import keep_freed_memory
 
 _EXAMPLE = """examples:
   dnabert2 variants -I in.vcf.gz -O out.vcf.gz -R genome.fa --model run/model
@@ -22,7 +29,8 @@ INFO gains DNABERT2, with one value for each ALT; its fields, separated by |, ar
   change_NAME           of a fine-tuned model, in the place of all scores: probability of each class with the
                         alternative minus that with the reference
 An allele that cannot be scored has the reason in the place of its value, and is counted at the end. All else,
-and the order of the records, stays as it is.
+and the order of the records, stays as it is. A run from a file to a file that was interrupted goes on with
+the same command; what is done lies beside the output until then, in .NAME.parts.
 
 What this is not: a prediction of disease, or of any effect on a patient. A language model says how usual a
 sequence is, by what it was trained on. It sees --window bases and one variant at a time, knows nothing of
@@ -71,19 +79,7 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--corpus", metavar="DIR", help="take q from this corpus (default: from a sample of the FASTA)"
     )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=32,
-        metavar="N",
-        help="rows of 128 tokens at once on a device, fewer of longer ones (default 32)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="type of activations (default float32)",
-    )
+    add_computing_arguments(parser)
     arguments = parser.parse_args(words)
 
     from tqdm import tqdm
@@ -101,6 +97,7 @@ def main(words: list[str]) -> None:
         arguments.embedding,
         arguments.batch_size,
     )
+    keep_freed_memory()
     model = from_pretrained(arguments.model, dtype=arguments.dtype, revision=arguments.revision)
     with tqdm(unit="record", disable=None) as bar:
         outcome = annotate_file(model, files, wanted, bar.update)

@@ -6,6 +6,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+import msgspec
+
 from dnabert2_jax.data.archives import extract
 from dnabert2_jax.data.download import Progress, download
 from dnabert2_jax.errors import UserError
@@ -30,13 +32,13 @@ class Provenance:
       url: the address.
       sha256: of the archive.
       size: bytes of the archive.
-      files: how many were unpacked.
+      files: what was unpacked, as paths in the folder.
     """
 
     url: str
     sha256: str
     size: int
-    files: int
+    files: list[str]
 
 
 def download_gue(
@@ -62,7 +64,7 @@ def download_gue(
 
     Raises:
       UserError: the download failed, see `download`; the archive is refused, see `extract`, or holds no
-        table; it has another checksum; `output` holds something else.
+        table; it has another checksum; `output` holds something else, or no longer all that was unpacked.
     """
     wanted = None if sha256 is None else sha256.strip().lower()
     if wanted is not None and not _SHA256.fullmatch(wanted):
@@ -92,8 +94,8 @@ def download_gue(
 def read_provenance(folder: Path) -> Provenance | None:
     """Where the data sets of a folder come from; None where it does not say."""
     try:
-        return Provenance(**json.loads((folder / PROVENANCE_FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+        return msgspec.json.decode((folder / PROVENANCE_FILE).read_bytes(), type=Provenance)
+    except (OSError, msgspec.DecodeError):
         return None
 
 
@@ -113,7 +115,7 @@ def _unpack(archive: Path, output: Path, url: str, wanted: str | None) -> Proven
             # Another try shall download it anew.
             archive.unlink()
             raise
-        provenance = Provenance(url, sha256, archive.stat().st_size, len(places))
+        provenance = Provenance(url, sha256, archive.stat().st_size, sorted(map(str, places)))
         (folder / PROVENANCE_FILE).write_text(json.dumps(asdict(provenance), indent=2) + "\n")
     return provenance
 
@@ -136,5 +138,12 @@ def _compared(output: Path, found: Provenance, url: str, wanted: str | None) -> 
         raise UserError(
             f"{output}: comes from an archive with the SHA-256 {found.sha256} and not the {wanted} that was"
             " asked for; remove the folder to download it again, or check the checksum"
+        )
+    missing = [name for name in found.files if not (output / name).is_file()]
+    if missing:
+        others = f" and {len(missing) - 1} others" if missing[1:] else ""
+        raise UserError(
+            f"{output}: lacks {missing[0]}{others} of the {len(found.files)} files of its archive; put them"
+            " back, or remove the folder to download it again"
         )
     return found

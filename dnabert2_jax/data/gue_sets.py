@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dnabert2_jax.data.gue_tasks import TASKS, Group, Recipe, Task, choose_tasks
+from dnabert2_jax.data.gue_tasks import TASKS, Group, Recipe, Task, choose_tasks, find_task
 from dnabert2_jax.data.labelled import (
     LABELLED_SPLITS,
     LabelledData,
@@ -63,17 +63,7 @@ def present_tasks(data: Path) -> list[Task]:
     Raises:
       UserError: there is no such folder, or a set of your own cannot be read.
     """
-    if not data.is_dir():
-        raise UserError(
-            f"{data}: no such folder; name the one that holds the data sets, or get GUE's by"
-            " dnabert2 gue download"
-        )
-    if _has_split(data):
-        return [user_task(data)]
-    folders = {task.name: task_folder(data, task.name) for task in TASKS}
-    taken = set(folders.values())
-    own = [folder for folder in sorted(data.iterdir()) if folder not in taken and _has_split(folder)]
-    return [*(task for task in TASKS if folders[task.name]), *map(user_task, own)]
+    return [_task_of(name, folder) for name, folder in _present_folders(data).items()]
 
 
 def choose_present(data: Path, words: Sequence[str] = (), *, whole: bool = False) -> list[Task]:
@@ -89,31 +79,32 @@ def choose_present(data: Path, words: Sequence[str] = (), *, whole: bool = False
       InputWarning: names the sets that are left out.
 
     Raises:
-      UserError: there are no sets, or a word asks for nothing that is there, or for nothing that is whole.
+      UserError: there are no sets, or a word asks for nothing that is there, or for nothing that is whole; a
+        set of your own that is asked for cannot be read.
     """
-    present = present_tasks(data)
+    present = _present_folders(data)
     if not present:
         raise UserError(f"{data}: holds no data set; name the folder that holds EMP, tf and so on, or a set")
     usable = [
-        task.name for task in present if not whole or len(split_files(data, task)) == len(LABELLED_SPLITS)
+        name for name, folder in present.items() if not whole or len(_files(folder)) == len(LABELLED_SPLITS)
     ]
-    own = {task.name for task in present if task.group == USER_GROUP}
+    own = {name for name in present if find_task(name) is None}
     chosen: set[str] = set()
     for word in words or ["all"]:
         asked = {word} if word in own else {task.name for task in choose_tasks([word])}
         found = (asked | own if word == "all" else asked).intersection(usable)
-        lacking = [task for task in present if task.name in asked and task.name not in usable]
+        lacking = [name for name in present if name in asked and name not in usable]
         if not found and lacking:
-            first = _folder(data, lacking[0])
+            first = present[lacking[0]]
             require_splits(first, {split: find_split(first, split) for split in LABELLED_SPLITS})
         if not found:
             shown = ", ".join(usable[:_MOST_SHOWN]) + (", …" if len(usable) > _MOST_SHOWN else "")
             raise UserError(f"{data}: has none of the sets that {word!r} asks for; it has {shown}")
         chosen |= found
-        left_out = sorted({task.name for task in present if task.name in asked} - found)
+        left_out = sorted(asked.intersection(present) - found)
         if left_out:
             warn(f"{data}: left out, as they lack a split: {', '.join(left_out)}")
-    return [task for task in present if task.name in chosen]
+    return [_task_of(name, folder) for name, folder in present.items() if name in chosen]
 
 
 def user_task(folder: Path) -> Task:
@@ -181,6 +172,25 @@ def split_files(data: Path, task: Task) -> dict[str, Path]:
       UserError: the task is not there.
     """
     return _files(_folder(data, task))
+
+
+def _present_folders(data: Path) -> dict[str, Path]:
+    """The folders of the tasks that are there, by name, in the order of `present_tasks`; nothing is read."""
+    if not data.is_dir():
+        raise UserError(
+            f"{data}: no such folder; name the one that holds the data sets, or get GUE's by"
+            " dnabert2 gue download"
+        )
+    if _has_split(data):
+        return {data.resolve().name: data}
+    folders = {task.name: folder for task in TASKS if (folder := task_folder(data, task.name)) is not None}
+    taken = set(folders.values())
+    own = [folder for folder in sorted(data.iterdir()) if folder not in taken and _has_split(folder)]
+    return folders | {folder.resolve().name: folder for folder in own}
+
+
+def _task_of(name: str, folder: Path) -> Task:
+    return find_task(name) or user_task(folder)
 
 
 def _folder(data: Path, task: Task) -> Path:

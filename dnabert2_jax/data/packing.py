@@ -56,6 +56,10 @@ def choose_row_lengths(needed: Sequence[int], most: int) -> tuple[int, ...]:
 
     Returns:
       Increasing; the last holds every batch.
+
+    Examples:
+      >>> choose_row_lengths([100, 104, 250, 256], most=2)
+      (104, 256)
     """
     values, counts = np.unique([row_length(tokens) for tokens in needed], return_counts=True)
     before = np.append(0, np.cumsum(counts))
@@ -87,6 +91,10 @@ def fill_rows(lengths: np.ndarray, capacity: int) -> list[np.ndarray]:
 
     Returns:
       For each row the places of its sequences in `lengths`; each place is in one row.
+
+    Examples:
+      >>> [row.tolist() for row in fill_rows(np.array([60, 30, 40, 70, 100]), capacity=100)]
+      [[4], [3, 1], [0, 2]]
     """
     order = np.argsort(lengths, kind="stable")
     left = np.bincount(lengths, minlength=capacity + 1)

@@ -39,6 +39,10 @@ def permute(index: ArrayLike, size: ArrayLike, key: ArrayLike) -> np.ndarray:
 
     Returns:
       int64 of the broadcast shape of `index`, `size` and `key`.
+
+    Examples:
+      >>> permute([0, 1, 2, 3, 4, 5], 6, key=1).tolist()
+      [4, 5, 0, 2, 1, 3]
     """
     shape = np.broadcast_shapes(np.shape(index), np.shape(size), np.shape(key))
     start, sizes, keys = (

@@ -3,7 +3,8 @@ their places come out, one by one.
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.bed import check_contig, read_bed_lines
 from dnabert2_jax.genome.fasta import Chunk, read_chunks
 from dnabert2_jax.genome.index import IndexedFasta
-from dnabert2_jax.genome.inputs import Source, display_name
+from dnabert2_jax.genome.inputs import Source, display_name, quoted
 from dnabert2_jax.genome.sequence import reverse_complement
 
 _LOWER_CASE_BIT = np.uint8(0x20)
+_REGION = re.compile(r"(.+):([0-9][0-9,]{0,19})-([0-9][0-9,]{0,19})")
 
 
 def read_regions(bed: str | os.PathLike, genome: str | os.PathLike) -> Iterator[Entry]:
@@ -33,16 +35,55 @@ def read_regions(bed: str | os.PathLike, genome: str | os.PathLike) -> Iterator[
       UserError: either file is refused by its reader; a region is empty, or not in the genome.
     """
     with IndexedFasta(genome) as fasta:
-        for line in read_bed_lines(bed):
-            place = f"{display_name(bed)}: line {line.number}"
-            check_contig(place, line.contig, line.end, fasta.contigs, genome)
-            if line.start == line.end:
-                raise UserError(f"{place}: the region has no bases; remove the line")
-            sequence = fasta.fetch(line.contig, line.start, line.end)
-            if line.strand == "-":
-                sequence = reverse_complement(sequence)
-            name = line.name or f"{line.contig}:{line.start}-{line.end}"
-            yield Entry(name, sequence, place=Place(line.contig, line.start, line.end, line.strand))
+        yield from cut_lines(fasta, bed)
+
+
+def cut_lines(fasta: IndexedFasta, bed: str | os.PathLike) -> Iterator[Entry]:
+    """`read_regions` of a genome that is open already."""
+    for line in read_bed_lines(bed):
+        place = f"{display_name(bed)}: line {line.number}"
+        check_contig(place, line.contig, line.end, fasta.contigs, fasta.path)
+        if line.start == line.end:
+            raise UserError(f"{place}: the region has no bases; remove the line")
+        region = Place(line.contig, line.start, line.end, line.strand)
+        name = line.name or f"{line.contig}:{line.start}-{line.end}"
+        yield Entry(name, _bases(fasta, region), place=region)
+
+
+def cut_regions(fasta: IndexedFasta, regions: Sequence[str]) -> Iterator[Entry]:
+    """Cuts regions such as `chr1:1,001-2,000` out of a genome: positions from 1 on, the last one included.
+
+    Yields:
+      Entries that are called as their regions are written, with a place.
+
+    Raises:
+      UserError: one is written in another way, or is not in the genome.
+    """
+    for region in regions:
+        found = _REGION.fullmatch(region)
+        if found is None:
+            raise UserError(f"{quoted(region)} is no region; write contig:start-end, positions from 1 on")
+        start, end = (int(found[group].replace(",", "")) for group in (2, 3))
+        check_contig(quoted(region), found[1], end, fasta.contigs, fasta.path, "name a region of it")
+        if not 1 <= start <= end:
+            raise UserError(
+                f"{quoted(region)}: the first position is 1, and the start may not be behind the end"
+            )
+        place = Place(found[1], start - 1, end, "+")
+        yield Entry(region, _bases(fasta, place), place=place)
+
+
+def read_flanks(fasta: IndexedFasta, place: Place, length: int) -> tuple[str, str]:
+    """Up to `length` bases on either side of a place, read with its strand; fewer at the ends of contigs."""
+    before = place._replace(start=max(0, place.start - length), end=place.start)
+    behind = place._replace(start=place.end, end=min(fasta.contigs[place.contig], place.end + length))
+    left, right = (behind, before) if place.strand == "-" else (before, behind)
+    return _bases(fasta, left), _bases(fasta, right)
+
+
+def _bases(fasta: IndexedFasta, place: Place) -> str:
+    sequence = fasta.fetch(place.contig, place.start, place.end)
+    return reverse_complement(sequence) if place.strand == "-" else sequence
 
 
 def read_windows(source: Source, length: int, step: int) -> Iterator[Entry]:

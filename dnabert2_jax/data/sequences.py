@@ -6,7 +6,7 @@ from typing import NamedTuple
 from dnabert2_jax.data.tables import Row, check_sequence, read_table, row_name
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.fasta import read_records
-from dnabert2_jax.genome.inputs import Source, open_input, warn_of_rna
+from dnabert2_jax.genome.inputs import Source, open_input, quoted, warn_of_rna
 
 
 class Place(NamedTuple):
@@ -59,6 +59,11 @@ def read_sequences(source: Source) -> Iterator[Entry]:
         beginning = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip(b" \r\n")
         if beginning.startswith(b">"):
             for record in read_records(file):
+                if not record.sequence:
+                    raise UserError(
+                        f"{file.name}: record {quoted(record.name)}: the sequence is empty; give one or"
+                        " remove the record"
+                    )
                 yield Entry(record.name, record.sequence)
             return
         delimiter = "\t" if b"\t" in beginning.partition(b"\n")[0] else ","

@@ -144,7 +144,12 @@ def read_change(
 
 
 def trim(contig: str, start: int, before: str, after: str) -> Change:
-    """Takes away what the alleles share: at the end first, then at the beginning."""
+    """Takes away what the alleles share: at the end first, then at the beginning.
+
+    Examples:
+      >>> trim("chr1", 100, "CAT", "CT")
+      Change(contig='chr1', start=101, reference='A', alternative='')
+    """
     shared = 0
     while shared < min(len(before), len(after)) and before[-1 - shared] == after[-1 - shared]:
         shared += 1

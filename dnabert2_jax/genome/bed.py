@@ -64,7 +64,13 @@ class Regions:
     mentions: Mapping[str, Mention]
 
     def mask(self, contig: str, start: int, end: int) -> np.ndarray:
-        """Which of the bases [start, end) of a contig lie in its regions: bool [end - start]."""
+        """Which of the bases [start, end) of a contig lie in its regions: bool [end - start].
+
+        Examples:
+          >>> regions = Regions("peaks.bed", {"chr1": np.array([2, 4])}, {})
+          >>> regions.mask("chr1", 0, 6).tolist()
+          [False, False, True, True, False, False]
+        """
         bounds = self.bounds.get(contig)
         if bounds is None:
             return np.zeros(end - start, np.bool_)
@@ -135,6 +141,10 @@ def read_bed_lines(source: Source) -> Iterator[BedLine]:
 
     Raises:
       UserError: as in `read_bed`; a strand is none of "+", "-" and ".".
+
+    Examples:
+      >>> [(line.contig, line.start, line.end) for line in read_bed_lines("peaks.bed")]
+      [('chr1', 2, 4), ('chr1', 5, 8)]
     """
     found = False
     with open_input(source) as file:
@@ -158,7 +168,12 @@ def read_bed_lines(source: Source) -> Iterator[BedLine]:
 
 
 def check_contig(
-    place: str, contig: str, end: int, lengths: Mapping[str, int], fasta: str | os.PathLike
+    place: str,
+    contig: str,
+    end: int,
+    lengths: Mapping[str, int],
+    fasta: str | os.PathLike,
+    remedy: str = "use a BED file of this genome",
 ) -> None:
     """Raises UserError where a genome has no such contig, or one that ends before `end`.
 
@@ -167,17 +182,14 @@ def check_contig(
       contig, end: of the region, 0-based and exclusive.
       lengths: for each contig of the genome its length in bases.
       fasta: the genome's file, for the message.
+      remedy: what the message asks for.
     """
     genome = display_name(fasta)
     if contig not in lengths:
-        raise UserError(
-            f"{place}: {genome} has no contig {quoted(contig)} ({_some(lengths)});"
-            " use a BED file of this genome"
-        )
+        raise UserError(f"{place}: {genome} has no contig {quoted(contig)} ({_some(lengths)}); {remedy}")
     if end > lengths[contig]:
         raise UserError(
-            f"{place}: ends at {end}, and contig {quoted(contig)} of {genome} at {lengths[contig]};"
-            " use a BED file of this genome"
+            f"{place}: ends at {end}, and contig {quoted(contig)} of {genome} at {lengths[contig]}; {remedy}"
         )
 
 

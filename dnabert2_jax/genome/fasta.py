@@ -143,6 +143,10 @@ def read_records(source: Source) -> Iterator[Record]:
 
     Raises:
       UserError: as in `read_chunks`.
+
+    Examples:
+      >>> [(record.name, record.sequence) for record in read_records("genome.fa")]
+      [('chr1', 'ACGTTGCA')]
     """
     header: Header | None = None
     parts: list[bytes] = []

@@ -34,6 +34,11 @@ class IndexedFasta:
       path: the file.
       contigs: for each contig its length in bases, in the order of the file. Contigs without bases are
         absent, as samtools leaves them out.
+
+    Examples:
+      >>> with IndexedFasta("genome.fa") as genome:
+      ...     genome.contigs, genome.fetch("chr1", 0, 4)
+      ({'chr1': 8}, 'ACGT')
     """
 
     def __init__(self, path: str | os.PathLike):

@@ -44,6 +44,10 @@ def reverse_complement(bases: str | np.ndarray) -> str | np.ndarray:
 
     Returns:
       The same type and shape; an array is a new one.
+
+    Examples:
+      >>> reverse_complement("GATTACA")
+      'TGTAATC'
     """
     if isinstance(bases, str):
         return bases.translate(_PAIRS)[::-1]

@@ -96,7 +96,13 @@ def described_header(header: Sequence[bytes], description: str) -> bytes:
 
 
 def annotated(record: VcfRecord, key: str, values: Sequence[str]) -> bytes:
-    """The record's line with `key=value,value…` at the end of INFO; all other bytes are as they were."""
+    r"""The record's line with `key=value,value…` at the end of INFO; all other bytes are as they were.
+
+    Examples:
+      >>> line = b"chr1\t101\trs7\tA\tC\t.\tPASS\tDP=9\n"
+      >>> annotated(VcfRecord(12, line, "chr1", 100, "rs7", "A", ("C",)), "SCORE", ["-1.5"])
+      b'chr1\t101\trs7\tA\tC\t.\tPASS\tDP=9;SCORE=-1.5\n'
+    """
     end = _line_end(record.line)
     fields = record.line.removesuffix(end).split(b"\t", _INFO + 1)
     before = fields[_INFO]

@@ -1,7 +1,6 @@
 """A file of sequences in, a file of results out: any number of them, resumed where an earlier run stopped."""
 
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from dnabert2_jax.inference.consistency import (
 )
 from dnabert2_jax.inference.engine import Named
 from dnabert2_jax.inference.output import Layout, check_output, write_results
-from dnabert2_jax.inference.parts import Parts
+from dnabert2_jax.inference.parts import Parts, file_states
 from dnabert2_jax.inference.pooling import Pooling
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.inference.result_rows import RowKind, place_columns, rows_of
@@ -224,21 +223,14 @@ class _Job:
 
     def _plan(self) -> dict[str, Any] | None:
         """All that results depend on; None where the input can be read but once."""
-        read = [self.files.input, *filter(None, [self.files.genome])]
-        try:
-            statuses = [os.stat(path) for path in read]
-        except OSError:
-            return None
-        if not all(stat.S_ISREG(status.st_mode) for status in statuses):
+        read = file_states([self.files.input, *filter(None, [self.files.genome])])
+        if read is None:
             return None
         running = asdict(self.running)
         del running["batch_size"]
         return {
             "version": __version__,
-            "input": [
-                [str(Path(path).resolve()), status.st_size, status.st_mtime_ns]
-                for path, status in zip(read, statuses, strict=True)
-            ],
+            "input": read,
             "windows": [self.files.windows, self.files.step],
             "shard": [self.files.shard, self.files.num_shards],
             "model": self.model.fingerprint,

@@ -55,6 +55,13 @@ def from_pretrained(
     Warns:
       InputWarning: the weights lack a head, or hold one without a use; the hub cannot be reached and an
         earlier download is used.
+
+    Examples:
+      >>> model = from_pretrained("run/model")
+      >>> model.embed(["ACGTTGCA", "TTGACAGCTA"]).shape
+      (2, 32)
+      >>> model.description.architecture.hidden_size
+      32
     """
     if dtype not in ("float32", "bfloat16", "float64"):
         raise UserError(f"dtype is {dtype!r}; choose 'float32', 'bfloat16' or 'float64'")
@@ -102,7 +109,8 @@ def _from_folder(folder: Path, dtype: ComputeType, mesh: Mesh | None) -> Pretrai
                 view = view[rows]
             parameters[name] = _on_devices(name, view, parameter_type, mesh)
             release_pages(view)
-    return Pretrained(description, parameters, tokenizer, dtype, mesh=mesh)
+    untrained = {name.partition(".")[0] for name in missing}
+    return Pretrained(description, parameters, tokenizer, dtype, mesh=mesh, untrained=untrained)
 
 
 def _rows_of_tokens(folder: Path, tokenizer: SequenceTokenizer) -> np.ndarray | None:

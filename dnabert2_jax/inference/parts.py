@@ -4,10 +4,12 @@ A block appears whole or not at all, so that a run killed at any instant goes on
 """
 
 import json
+import os
 import shutil
+import stat
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,21 @@ class Parts:
         if self._plan is not None:
             with atomic_file(plan, "w") as file:
                 file.write(self._plan)
+
+
+def file_states(paths: Iterable[str | Path]) -> list[list[str | int]] | None:
+    """Path, size and time of change of each file, for a plan; None where one can be read but once.
+
+    Args:
+      paths: files, "-" for standard input.
+    """
+    try:
+        statuses = [(path, os.stat(path)) for path in paths]
+    except OSError:
+        return None
+    if not all(stat.S_ISREG(status.st_mode) for _, status in statuses):
+        return None
+    return [[str(Path(path).resolve()), status.st_size, status.st_mtime_ns] for path, status in statuses]
 
 
 def _counts_of(path: Path) -> np.ndarray | None:

@@ -4,7 +4,7 @@ In: a model folder. Out: hidden states, logits, embeddings, predictions, and a m
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, overload
@@ -58,6 +58,7 @@ class Pretrained:
       dtype: the type that activations are computed in.
       mesh: the devices that the parameters lie on; None where they lie on one, and the engine splits batches
         over all that this process has.
+      untrained: which of "pooler", "classifier" and "head" the weights lacked, so that they are random.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Pretrained:
         dtype: ComputeType = "float32",
         *,
         mesh: Mesh | None = None,
+        untrained: Collection[str] = (),
     ):
         self.description = description
         self.parameters = parameters
         self.tokenizer = tokenizer
         self.dtype: ComputeType = dtype
         self.mesh = mesh
+        self.untrained = frozenset(untrained)
         self._forward = Forward(description, dtype)
 
     @property
@@ -131,6 +134,14 @@ class Pretrained:
 
         Raises:
           UserError: there is no such layer; the arrays are not as `hidden_states` wants them.
+
+        Examples:
+          >>> from dnabert2_jax import from_pretrained
+          >>> model = from_pretrained("run/model")
+          >>> ids, mask, _ = model.tokenizer.encode_batch(["ACGTTGCATTGACC"])
+          >>> maps = model.attention_maps(ids, mask, layers=[-1])
+          >>> maps.shape[:3], bool(jnp.allclose(maps.sum(-1), 1))
+          ((1, 1, 4), True)
         """
         inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
         chosen = check_layers(self.description.architecture, layers)
@@ -146,14 +157,22 @@ class Pretrained:
         """The masked-language-model logits: [B, S, V] in float32 (float64 when loaded so).
 
         Raises:
-          UserError: the model is a classifier and has no such head, or the arrays are not as
-            `hidden_states` wants them.
+          UserError: as `check_masked_head`, or the arrays are not as `hidden_states` wants them.
         """
-        if self.description.class_names is not None:
-            raise UserError("this model was fine-tuned: it has no masked-language-model head")
+        self.check_masked_head()
         inputs = check_inputs(self.description.architecture, input_ids, attention_mask, token_type_ids)
         with self._forward.precision():
             return self._forward.mlm_logits(self.parameters, *inputs)
+
+    def check_masked_head(self) -> None:
+        """Raises UserError where the model has no masked-language-model head, or one that knows nothing."""
+        if self.description.class_names is not None:
+            raise UserError("this model was fine-tuned: it has no masked-language-model head")
+        if "head" in self.untrained:
+            raise UserError(
+                "the weights of this model lack the masked-language-model head; name a model that has it, or"
+                " pre-train this one further"
+            )
 
     def masked_log_probabilities(
         self, rows: Sequence[Row], batch_size: int = 32
@@ -169,10 +188,9 @@ class Pretrained:
           once, in an order that depends on the lengths.
 
         Raises:
-          UserError: the model was fine-tuned and has no such head; memory is short.
+          UserError: as `check_masked_head`; memory is short.
         """
-        if self.description.class_names is not None:
-            raise UserError("this model was fine-tuned: it has no masked-language-model head")
+        self.check_masked_head()
         planner = BatchPlanner(batch_size, self._rows.num_devices)
         return compute_rows(self._compute(self._forward.masked_log_probabilities), rows, planner, batch_size)
 
@@ -273,7 +291,7 @@ class Pretrained:
           InputWarning: some sequences were computed in windows.
 
         Raises:
-          UserError: the model was not fine-tuned, or as in `embed`.
+          UserError: the model was not fine-tuned, or its weights lack the classifier; or as in `embed`.
         """
         running = Running(batch_size, reverse_complement, window, overlap)
         blocks = self.predict_blocks(_named(sequences), running)
@@ -348,16 +366,29 @@ class Pretrained:
         """`predict` as a stream, as `embed_blocks` is of `embed`.
 
         Raises:
-          UserError: the model was not fine-tuned, or as in `embed_blocks`.
+          UserError: the model was not fine-tuned, or its weights lack the classifier; or as in
+            `embed_blocks`.
         """
-        _ = self.class_names  # refuses a model that has none
+        self._check_classifier()
         if not self.description.architecture.learned_positions:
             plan = self._plan(running, "mean", _BLOCK_BASES)
             results = run(self._compute(self._forward.predictions), self.tokenizer, examples, plan)
         else:
-            plan = self._plan(running, "average", _BLOCK_BASES)
-            logits = run(self._compute(self._forward.label_logits), self.tokenizer, examples, plan)
-            results = ([self._answered(result) for result in block] for block in logits)
+            results = (
+                [self._answered(result) for result in block] for block in self._logits(examples, running)
+            )
+        return ([answer(result, self.tokenizer, None) for result in block] for block in results)
+
+    def logit_blocks(self, examples: Iterable[Named], running: Running) -> Iterator[list[Answer]]:
+        """What `predict_blocks` makes predictions of, as a stream: the logit of each label, or the number.
+
+        Of a sequence in windows or pieces it is the mean of their logits.
+
+        Raises:
+          UserError: as in `predict_blocks`.
+        """
+        self._check_classifier()
+        results = self._logits(examples, running)
         return ([answer(result, self.tokenizer, None) for result in block] for block in results)
 
     @cached_property
@@ -392,9 +423,22 @@ class Pretrained:
             write_model(temporary, self.description, self.parameters, facts=facts, dtype=dtype)
             self.tokenizer.save(temporary)
 
+    def _check_classifier(self) -> None:
+        _ = self.class_names  # refuses a model that has none
+        if self.untrained:
+            raise UserError(
+                "the weights of this model lack its classifier, or the pooler in front of it; run dnabert2"
+                " finetune, and name the model that it makes"
+            )
+
     @property
     def _width(self) -> int:
         return self.description.architecture.hidden_size
+
+    def _logits(self, examples: Iterable[Named], running: Running) -> Iterator[list[Result]]:
+        in_pieces = bool(self.description.architecture.learned_positions)
+        plan = self._plan(running, "average" if in_pieces else "mean", _BLOCK_BASES)
+        return run(self._compute(self._forward.label_logits), self.tokenizer, examples, plan)
 
     def _answered(self, result: Result) -> Result:
         return result._replace(

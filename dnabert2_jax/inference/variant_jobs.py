@@ -1,16 +1,27 @@
-"""A VCF in, the same with what a model says of each allele out: any number of records, in bounded memory."""
+"""A VCF in, the same with what a model says of each allele out: any number of records, in bounded memory.
 
+What is computed is kept beside an output file until that is whole, so that a run goes on where it stopped.
+"""
+
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from dnabert2_jax import __version__
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.alleles import REASONS, Change, Reason, ReferenceBases, read_change
 from dnabert2_jax.genome.index import IndexedFasta
 from dnabert2_jax.genome.inputs import is_standard_input
 from dnabert2_jax.genome.vcf import VcfRecord, open_vcf
+from dnabert2_jax.inference.output import Rows
+from dnabert2_jax.inference.parts import Parts, file_states
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.inference.unigram import corpus_unigram, genome_unigram
 from dnabert2_jax.inference.variant_annotations import Annotator, Wanted
@@ -51,16 +62,24 @@ class VariantFiles:
 
 @dataclass(frozen=True)
 class VariantOutcome:
-    """How many records there were, how many of their alleles have numbers, and why the others have none."""
+    """What was written.
+
+    Attributes:
+      records: how many, of which `kept` came from an earlier run.
+      annotated: how many of their alleles have numbers.
+      skipped: why the others have none.
+    """
 
     records: int
+    kept: int
     annotated: int
     skipped: Counter[Reason]
 
     def __str__(self) -> str:
         skipped = [f"{count:,} {reason} ({REASONS[reason]})" for reason, count in self.skipped.most_common()]
         without = f"; skipped {', '.join(skipped)}" if skipped else ""
-        return f"{self.records:,} records, {self.annotated:,} alleles annotated{without}"
+        kept = f" ({self.kept:,} were done before)" if self.kept else ""
+        return f"{self.records:,} records{kept}, {self.annotated:,} alleles annotated{without}"
 
 
 def annotate_file(
@@ -75,7 +94,9 @@ def annotate_file(
       progress: is told of each block how many records are done.
 
     Raises:
-      UserError: as in `open_vcf`, `IndexedFasta`, `Annotator`, `corpus_unigram` and `variant_output`.
+      UserError: as in `open_vcf`, `IndexedFasta`, `Annotator`, `corpus_unigram` and `variant_output`; another
+        run makes the same output.
+      KeyboardInterrupt: with how much was kept, where someone interrupts.
     """
     is_masked = model.description.class_names is None
     if not is_masked and files.corpus is not None:
@@ -90,22 +111,33 @@ def annotate_file(
             unigram = genome_unigram(fasta, model.tokenizer)
         annotator = Annotator(model, wanted, unigram)
         genome = ReferenceBases(fasta)
+
+        def compute(block: ReadBlock) -> np.ndarray:
+            changes = [change for _, found in block for change in found if isinstance(change, Change)]
+            return annotator.annotate(genome, changes)
+
         relative = f", relative to the unigram of the {'corpus' if files.corpus else 'genome'}"
         how = f"window {wanted.window}{', all tokens of it' if wanted.full else ''}{relative * is_masked}"
-        with variant_output(files.output, vcf, annotator.fields, how) as write:
+        with (
+            _kept(files.output, _plan(model, files, wanted, unigram), compute) as (numbers, kept),
+            variant_output(files.output, vcf, annotator.fields, how) as write,
+        ):
             for block in read_blocks(vcf.records, genome, wanted):
-                done = _annotated_block(annotator, genome, block)
+                done = _with_values(block, numbers(block))
                 write(done)
                 records += len(done)
                 for _, alleles in done:
                     annotated += sum(allele.reason is None for allele in alleles)
                     skipped.update(allele.reason for allele in alleles if allele.reason is not None)
                 progress(len(done))
-    return VariantOutcome(records, annotated, skipped)
+    return VariantOutcome(records, kept, annotated, skipped)
 
 
 type ReadBlock = list[tuple[VcfRecord, list[Change | Reason]]]
 """Records, each with what every ALT changes, or why it cannot be told."""
+
+type Compute = Callable[[ReadBlock], np.ndarray]
+"""The numbers of a block's changes: float64 [changes, fields]."""
 
 
 def read_blocks(records: Iterable[VcfRecord], genome: ReferenceBases, wanted: Wanted) -> Iterator[ReadBlock]:
@@ -129,9 +161,58 @@ def read_blocks(records: Iterable[VcfRecord], genome: ReferenceBases, wanted: Wa
         yield block
 
 
-def _annotated_block(annotator: Annotator, genome: ReferenceBases, block: ReadBlock) -> Block:
-    changes = [change for _, found in block for change in found if isinstance(change, Change)]
-    values = iter(annotator.annotate(genome, changes))
+@contextmanager
+def _kept(output: str | Path, plan: dict[str, Any] | None, compute: Compute) -> Iterator[tuple[Compute, int]]:
+    """`compute`, to be called with one block after the other; those that an earlier run has kept are read.
+
+    Yields:
+      It, and how many records were kept.
+    """
+    if plan is None:
+        yield compute, 0
+        return
+    with Parts(output, plan) as parts:
+        earlier = iter(parts)
+
+        def numbers(block: ReadBlock) -> np.ndarray:
+            rows = next(earlier, None)
+            if rows is not None:
+                return rows.values
+            found = compute(block)
+            counts = [sum(isinstance(change, Change) for change in changes) for _, changes in block]
+            parts.add(Rows([], np.array(counts, np.int64), found), np.empty((len(block), 0)))
+            return found
+
+        try:
+            yield numbers, parts.sequences
+        except KeyboardInterrupt:
+            if not parts.sequences:
+                raise
+            raise KeyboardInterrupt(
+                f"{parts.sequences:,} records are done and kept; the same command goes on"
+            ) from None
+
+
+def _plan(
+    model: Pretrained, files: VariantFiles, wanted: Wanted, unigram: np.ndarray | None
+) -> dict[str, Any] | None:
+    """All that the numbers depend on; None where the input can be read but once, or the output is a pipe."""
+    read = file_states([files.input, files.genome])
+    if read is None or is_standard_input(files.output):
+        return None
+    options = asdict(wanted)
+    del options["batch_size"]
+    return {
+        "version": __version__,
+        "input": read,
+        "model": model.fingerprint,
+        "unigram": None if unigram is None else hashlib.sha256(unigram).hexdigest(),
+        **options,
+    }
+
+
+def _with_values(block: ReadBlock, numbers: np.ndarray) -> Block:
+    values = iter(numbers)
 
     def allele(change: Change | Reason) -> Allele:
         return Allele(next(values), None) if isinstance(change, Change) else Allele(None, change)

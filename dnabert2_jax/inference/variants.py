@@ -10,14 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.alleles import AlleleWindows
 from dnabert2_jax.genome.sequence import reverse_complement
-from dnabert2_jax.inference.batching import Row
+from dnabert2_jax.inference.masked_rows import BaseQuery, BaseReader, MaskedRows, check_masked_model
 from dnabert2_jax.inference.pretrained import Pretrained
-from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
-from dnabert2_jax.tokenizer.spans import token_spans, tokens_overlap
-from dnabert2_jax.tokenizer.vocabulary import LETTERS, SPECIAL_TOKENS, UNK_ID
+from dnabert2_jax.tokenizer.vocabulary import UNK_ID
 
 
 class VariantScore(NamedTuple):
@@ -56,18 +53,12 @@ class MaskedScorer:
     def __init__(
         self, model: Pretrained, log_unigram: np.ndarray, *, full: bool = False, batch_size: int = 32
     ):
-        if model.description.class_names is not None:
-            raise UserError("this model was fine-tuned: it has no masked-language-model head to score with")
-        if tokens_overlap(model.tokenizer):
-            raise UserError(
-                "the k-mers of this model overlap, so that a masked one can be read off its neighbours; score"
-                " variants with a model whose tokens do not"
-            )
+        check_masked_model(model)
         self._model = model
         self._log_unigram = log_unigram
         self._full = full
         self._batch_size = batch_size
-        self._tokens = _TokenTable(model.tokenizer)
+        self._reader = BaseReader(model.tokenizer)
 
     def score(self, variants: Sequence[AlleleWindows], wants_bases: Sequence[bool]) -> list[VariantScore]:
         """Scores some variants together; each result is what it would be alone, to rounding.
@@ -80,10 +71,12 @@ class MaskedScorer:
         Raises:
           UserError: a window has more tokens than the model takes; memory is short.
         """
-        rows = _Rows(self._model)
+        rows = MaskedRows(self._model)
         strands = [[self._strand(rows, side) for side in (window, _opposite(window))] for window in variants]
         sites = [
-            [self._base_query(rows, side) for side in (window, _opposite(window))] if wanted else None
+            [self._reader.query(rows, side.reference, side.site) for side in (window, _opposite(window))]
+            if wanted
+            else None
             for window, wanted in zip(variants, wants_bases, strict=True)
         ]
         queries = {query.row: query for pair in sites if pair for query in pair}
@@ -97,7 +90,7 @@ class MaskedScorer:
                     base_p[place] = queries[place].probabilities(row)
         log_ratio = log_p - self._log_unigram[targets]
 
-        def result(pair: list[_Strand], queried: list[_BaseQuery] | None) -> VariantScore:
+        def result(pair: list[_Strand], queried: list[BaseQuery] | None) -> VariantScore:
             forward, reverse = (strand.difference(log_ratio) for strand in pair)
             bases = None
             if queried:
@@ -115,7 +108,7 @@ class MaskedScorer:
 
         return [result(pair, queried) for pair, queried in zip(strands, sites, strict=True)]
 
-    def _strand(self, rows: "_Rows", window: AlleleWindows) -> "_Strand":
+    def _strand(self, rows: MaskedRows, window: AlleleWindows) -> "_Strand":
         reference, alternative = rows.ids(window.reference), rows.ids(window.alternative)
         if self._full:
             scored = [np.arange(1, len(ids) - 1) for ids in (reference, alternative)]
@@ -128,16 +121,15 @@ class MaskedScorer:
         ]
         return _Strand(*(np.array(numbers, np.int64) for numbers in places))
 
-    def _base_query(self, rows: "_Rows", window: AlleleWindows) -> "_BaseQuery":
-        ids = rows.ids(window.reference)
-        starts, ends = token_spans(self._model.tokenizer, ids[1:-1])
-        token = int(np.searchsorted(ends, window.site, side="right"))
-        agreeing = self._tokens.agreeing(window.reference, int(starts[token]), window.site)
-        return _BaseQuery(rows.add(window.reference, token + 1), agreeing)
-
 
 def changed_block(reference: np.ndarray, alternative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the tokens between what two rows of tokens have in common at their beginning and end."""
+    """The places of the tokens between what two rows of tokens have in common at their beginning and end.
+
+    Examples:
+      >>> before, after = changed_block(np.array([1, 7, 8, 9, 2]), np.array([1, 7, 5, 6, 9, 2]))
+      >>> before.tolist(), after.tolist()
+      ([2], [2, 3])
+    """
     shortest = min(len(reference), len(alternative))
     differs = np.flatnonzero(reference[:shortest] != alternative[:shortest])
     first = int(differs[0]) if len(differs) else shortest
@@ -154,70 +146,6 @@ class _Strand(NamedTuple):
 
     def difference(self, values: np.ndarray) -> float:
         return float(values[self.alternative].sum() - values[self.reference].sum())
-
-
-class _BaseQuery(NamedTuple):
-    """A row that tells the probabilities of four bases, and for each base the tokens that have it."""
-
-    row: int
-    agreeing: list[np.ndarray]
-
-    def probabilities(self, log_p: np.ndarray) -> np.ndarray:
-        largest = max(float(log_p[ids].max()) for ids in self.agreeing if len(ids))
-        sums = np.array([np.exp(log_p[ids].astype(np.float64) - largest).sum() for ids in self.agreeing])
-        return sums / sums.sum()
-
-
-class _Rows:
-    """The rows that a block of variants needs, each of them once: windows often share their reference."""
-
-    def __init__(self, model: Pretrained):
-        self.rows: list[Row] = []
-        self._tokenizer = model.tokenizer
-        self._most = model.description.architecture.learned_positions
-        self._ids: dict[str, np.ndarray] = {}
-        self._numbers: dict[tuple[str, int], int] = {}
-
-    def ids(self, text: str) -> np.ndarray:
-        if text not in self._ids:
-            ids = self._tokenizer.encode(text)
-            if self._most and len(ids) > self._most:
-                raise UserError(
-                    f"a window has {len(ids)} tokens and the model takes {self._most}; make the window less"
-                    " than these bases (--window)"
-                )
-            self._ids[text] = ids
-        return self._ids[text]
-
-    def add(self, text: str, place: int) -> int:
-        number = self._numbers.setdefault((text, place), len(self.rows))
-        if number == len(self.rows):
-            self.rows.append(Row(self.ids(text), None, place, place + 1))
-        return number
-
-
-class _TokenTable:
-    """The letters of all tokens, to be compared with a genome at once."""
-
-    def __init__(self, tokenizer: SequenceTokenizer):
-        texts = ["", *tokenizer.tokens[len(SPECIAL_TOKENS) :]]
-        texts[:1] = [""] * len(SPECIAL_TOKENS)
-        width = max(map(len, texts))
-        padded = "".join([text.ljust(width, "\0") for text in texts]).encode()
-        self._letters = np.frombuffer(padded, np.uint8).reshape(len(texts), width)
-
-    def agreeing(self, window: str, start: int, site: int) -> list[np.ndarray]:
-        """For each of A, C, G, T the tokens that, put at `start`, have it at `site` and agree otherwise.
-
-        They reach the site at least, and may end before or behind the token that is there; all that they
-        cover but the site has the window's bases.
-        """
-        offset, width = site - start, self._letters.shape[1]
-        known = np.frombuffer(window[start : start + width].ljust(width, "\1").encode(), np.uint8)
-        agrees = (self._letters == known) | (self._letters == 0)
-        agrees[:, offset] = True
-        fits = agrees.all(axis=1)
-        return [np.flatnonzero(fits & (self._letters[:, offset] == ord(base))) for base in LETTERS]
 
 
 def _opposite(window: AlleleWindows) -> AlleleWindows:

@@ -51,6 +51,10 @@ def cut_windows(tokens: int, window: int | None, overlap: int) -> list[Window]:
       tokens: of the record, [CLS] and [SEP] counted.
       window: most tokens of a window, [CLS] and [SEP] counted; None for one window over all.
       overlap: at least so many tokens are in both of two neighbours.
+
+    Examples:
+      >>> [(window.first, window.length) for window in cut_windows(1000, 512, 64)]
+      [(0, 512), (244, 512), (488, 512)]
     """
     if window is None or tokens <= window:
         return [Window(0, tokens, 0, tokens)]

@@ -18,6 +18,10 @@ def alibi_slopes(num_heads: int) -> np.ndarray:
     Returns:
       float32 [H]. The released model holds its slopes in float32, also where it computes in float64, and
       four of the slopes of 12 heads are not exact in it.
+
+    Examples:
+      >>> alibi_slopes(4).tolist()
+      [0.25, 0.0625, 0.015625, 0.00390625]
     """
     lower_power = 2 ** math.floor(math.log2(num_heads))
     slopes = _geometric_slopes(lower_power)

@@ -97,6 +97,12 @@ def alibi_attention(
 
     Raises:
       NotImplementedError: the implementation asked for does not exist or does not take this call.
+
+    Examples:
+      >>> from dnabert2_jax.kernels.alibi import alibi_slopes
+      >>> q = k = v = jnp.ones((2, 16, 4, 8))
+      >>> alibi_attention(q, k, v, jnp.asarray(alibi_slopes(4))).shape
+      (2, 16, 4, 8)
     """
     (batch, q_length, heads, width), k_length = q.shape, k.shape[1]
     whole_rows = k_segment_ids is None and q_length == k_length and _is_zero(q_offset) and _is_zero(k_offset)

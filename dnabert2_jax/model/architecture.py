@@ -95,7 +95,12 @@ def check_length(architecture: Architecture, tokens: int, what: str, remedy: str
 
 
 def count_parameters(architecture: Architecture) -> int:
-    """The parameters of the masked-language model (encoder and head, tied decoder counted once)."""
+    """The parameters of the masked-language model (encoder and head, tied decoder counted once).
+
+    Examples:
+      >>> count_parameters(Architecture())
+      117074176
+    """
     hidden = architecture.hidden_size
     return count_encoder_parameters(architecture) + hidden * hidden + 3 * hidden + architecture.vocab_size
 

@@ -1,12 +1,13 @@
 """Matplotlib figures as small, repeatable SVG text that takes its colours and font from the page around it.
 
-In: a function that draws on axes in the light colours of the palette. Out: one `<svg>` element; or a PNG.
+In: a function that draws on axes or a figure, in the light colours of the palette. Out: an `<svg>`, or a PNG.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ from dnabert2_jax.reports.palette import INK, css_references
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _POINTS_PER_INCH = 72
 _DOTS_PER_INCH = 200
@@ -47,8 +49,7 @@ def draw_svg(draw: Callable[["Axes"], None], *, width: float, height: float) -> 
       draw: draws on the axes it is given.
       width, height: in points; at full width on a page a point is a little more than a pixel.
     """
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    return _slim(_drawn(draw, width, height, format="svg", transparent=True, metadata=metadata))
+    return figure_svg(_drawn(draw, width, height))
 
 
 def draw_png(draw: Callable[["Axes"], None], *, width: float, height: float) -> bytes:
@@ -58,21 +59,55 @@ def draw_png(draw: Callable[["Axes"], None], *, width: float, height: float) -> 
       draw: draws on the axes it is given.
       width, height: in points.
     """
-    return _drawn(draw, width, height, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    return figure_png(_drawn(draw, width, height))
 
 
-def _drawn(draw: Callable[["Axes"], None], width: float, height: float, **options: Any) -> bytes:
-    import matplotlib.style
+def figure_svg(figure: "Figure") -> str:
+    """A figure of `new_figure` as an `<svg>` element, as `draw_svg` gives it."""
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # The dots are those of images within.
+    return _slim(_saved(figure, format="svg", transparent=True, metadata=metadata, dpi=_DOTS_PER_INCH))
+
+
+def figure_png(figure: "Figure") -> bytes:
+    """A figure of `new_figure` as a PNG file on white, at 200 dots an inch."""
+    return _saved(figure, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator["Figure"]:
+    """An empty figure, to be drawn on inside of the context.
+
+    Args:
+      width, height: in points.
+    """
     from matplotlib.figure import Figure
 
+    with _style():
+        yield Figure((width / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
+
+
+def _drawn(draw: Callable[["Axes"], None], width: float, height: float) -> "Figure":
+    with new_figure(width, height) as figure:
+        draw(figure.add_subplot())
+    return figure
+
+
+def _saved(figure: "Figure", **options: Any) -> bytes:
     buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib.style
+
     with matplotlib.style.context(["default", _DRAWING_STYLE]), warnings.catch_warnings():
         # The reader's browser sets the text and has the letters that Matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure((width / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
-        draw(figure.add_subplot())
-        figure.savefig(buffer, **options)
-    return buffer.getvalue()
+        yield
 
 
 def _slim(svg: bytes) -> str:

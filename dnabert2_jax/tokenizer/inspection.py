@@ -73,7 +73,14 @@ class TokenCounts:
 
 
 def cut_sequence(tokenizer: SequenceTokenizer, sequence: str) -> list[Piece]:
-    """The tokens of a sequence in their order, without [CLS] and [SEP]."""
+    """The tokens of a sequence in their order, without [CLS] and [SEP].
+
+    Examples:
+      >>> from dnabert2_jax.tokenizer.tokenizer import Tokenizer
+      >>> tokenizer = Tokenizer(("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", "A", "C", "G", "T", "TA"))
+      >>> [(piece.letters, piece.start, piece.end) for piece in cut_sequence(tokenizer, "TATACN")]
+      [('TA', 0, 2), ('TA', 2, 4), ('C', 4, 5), ('N', 5, 6)]
+    """
     ids = encode_whole(tokenizer, sequence)[1:-1]
     letters = letters_of(sequence)
     starts, ends = token_spans(tokenizer, ids)

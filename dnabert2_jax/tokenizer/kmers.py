@@ -61,6 +61,12 @@ class KmerTokenizer(SequenceTokenizer):
 
     Raises:
       UserError: `k` is out of range.
+
+    Examples:
+      >>> for tokenizer in (KmerTokenizer(3, overlapping=True), KmerTokenizer(3, overlapping=False)):
+      ...     [tokenizer.id_to_token(id) for id in tokenizer.encode("ACGTAC", special_tokens=False)]
+      ['ACG', 'CGT', 'GTA', 'TAC']
+      ['ACG', 'TAC']
     """
 
     k: int

@@ -35,6 +35,17 @@ class Tokenizer(SequenceTokenizer):
 
     Raises:
       UserError: `tokens` is not a BPE vocabulary of DNA.
+
+    Examples:
+      >>> tokenizer = Tokenizer(("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", "A", "C", "G", "T", "TA"))
+      >>> tokenizer.encode("TATACN").tolist()
+      [1, 9, 9, 6, 0, 2]
+      >>> tokenizer.decode([1, 9, 9, 6, 0, 2])
+      'TATACN'
+      >>> tokenizer.encode_batch(["TATA", "C"]).input_ids.tolist()
+      [[1, 9, 9, 2], [1, 6, 2, 3]]
+      >>> tokenizer.encode_pair("TA", "CA").token_type_ids.tolist()
+      [0, 0, 0, 1, 1, 1]
     """
 
     tokens: tuple[str, ...]

@@ -111,6 +111,11 @@ def train_bpe(sequences: Iterable[str], vocab_size: int) -> Tokenizer:
     Raises:
       UserError: `vocab_size` is out of range or more than the text gives, there is no text, or it holds
         other letters.
+
+    Examples:
+      >>> tokenizer = train_bpe(["TATATATACGCG" * 20, "CGCGTATATATA" * 20], 12)
+      >>> tokenizer.tokens[9:]
+      ('TA', 'TATA', 'CG')
     """
     if not FIRST_MERGE_ID <= vocab_size <= LARGEST_VOCABULARY:
         raise UserError(

@@ -36,6 +36,10 @@ def derive_merges(pieces: tuple[str, ...]) -> tuple[Merge, ...]:
 
     Raises:
       UserError: the pieces are not such a vocabulary; says which one and why, without naming a file.
+
+    Examples:
+      >>> derive_merges((*SPECIAL_TOKENS, *LETTERS, "TA", "TATA"))
+      (('T', 'A'), ('TA', 'TA'))
     """
     first, letters = pieces[: len(SPECIAL_TOKENS)], pieces[len(SPECIAL_TOKENS) : FIRST_MERGE_ID]
     if first != SPECIAL_TOKENS:

@@ -68,6 +68,12 @@ def mask_tokens(key: jax.Array, input_ids: jax.Array, masking: Masking, vocab_si
       input_ids: int32 [B, S].
       masking: how much to hide, and how.
       vocab_size: V.
+
+    Examples:
+      >>> window = jnp.array([[1, 5, 6, 7, 8, 5, 6, 7, 8, 5, 2]])
+      >>> masked = mask_tokens(jax.random.key(0), window, Masking(rate=0.2).all_masked(), vocab_size=9)
+      >>> masked.input_ids.shape, masked.targets.shape, int((masked.input_ids == MASK_ID).sum())
+      ((1, 11), (1, 2), 2)
     """
     batch, length = input_ids.shape
     position_key, fate_key, replacement_key = jax.random.split(key, 3)

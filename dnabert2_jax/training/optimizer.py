@@ -11,6 +11,11 @@ def learning_rate_schedule(settings: OptimizerSettings, steps: int) -> optax.Sch
     """From 0 to the learning rate over the warm-up; level; then linearly to 0, which `steps` reaches.
 
     With `decay_steps` 0 the decay begins where the warm-up ends, as published.
+
+    Examples:
+      >>> rate = learning_rate_schedule(OptimizerSettings(learning_rate=1e-3, warmup_steps=10), steps=110)
+      >>> [round(float(rate(step)), 6) for step in (0, 5, 10, 60, 110)]
+      [0.0, 0.0005, 0.001, 0.0005, 0.0]
     """
     decay_steps = settings.decay_steps or steps - settings.warmup_steps
     return optax.schedules.join_schedules(

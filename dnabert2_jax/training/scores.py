@@ -6,7 +6,12 @@ import numpy as np
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts [C, C] int64: rows are true classes, columns predicted ones."""
+    """Counts [C, C] int64: rows are true classes, columns predicted ones.
+
+    Examples:
+      >>> confusion_matrix(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), num_classes=2).tolist()
+      [[1, 1], [0, 2]]
+    """
     return np.bincount(labels * num_classes + predictions, minlength=num_classes**2).reshape(
         num_classes, num_classes
     )
@@ -21,6 +26,11 @@ def classification_scores(confusion: np.ndarray) -> dict[str, float]:
 
     Args:
       confusion: [C, C] counts over the whole set; averaging batches would give other numbers.
+
+    Examples:
+      >>> scores = classification_scores(np.array([[90, 0], [10, 0]]))
+      >>> float(scores["accuracy"]), scores["matthews_correlation"]
+      (0.9, 0.0)
     """
     counts = confusion.astype(np.float64)
     total, correct = counts.sum(), np.trace(counts)
@@ -79,6 +89,11 @@ def regression_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, 
 
     Args:
       labels, predictions: [n].
+
+    Examples:
+      >>> scores = regression_scores(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 90.0]))
+      >>> round(scores["pearson_correlation"], 3), round(scores["spearman_correlation"], 3)
+      (0.918, 1.0)
     """
     labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
     error = np.square(labels - predictions).mean()

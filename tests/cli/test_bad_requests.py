@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dnabert2_jax import __version__
@@ -23,6 +24,8 @@ def files(here, tiny_model, tiny_corpus, tiny_tokenizer, tiny_config, tiny_fasta
     """Good files and bad ones, by name."""
     (here / "protein.fa").write_text(">insulin\nMALWMRLLPLLALLALWGPDPAAAFVNQHLCG\n")
     (here / "empty.fa").write_text("")
+    (here / "hollow.fa").write_text(">a\nACGT\n>b\n>c\nA\n")
+    (here / "hollow.csv").write_text("name,sequence\na,ACGT\nb,\n")
     (here / "no_header.fa").write_text("ACGT\n")
     (here / "no_sequence.csv").write_text("name,dna\na,ACGT\n")
     (here / "unknown.toml").write_text("[training]\nbatchsize = 3\n")
@@ -47,6 +50,9 @@ def files(here, tiny_model, tiny_corpus, tiny_tokenizer, tiny_config, tiny_fasta
         ("embed --model {model} --input none.fa --output out.npz", ["none.fa"]),
         ("embed --model {model} --input protein.fa --output out.npz", ["protein.fa", "line 2"]),
         ("embed --model {model} --input empty.fa --output out.npz", ["empty.fa"]),
+        ("embed --model {model} --input hollow.fa --output out.npz", ["hollow.fa", "record 'b'", "empty"]),
+        ("embed --model {model} --input hollow.csv --output out.npz", ["hollow.csv", "line 3", "empty"]),
+        ("explain --model {model} --input hollow.fa --output out", ["hollow.fa", "record 'b'", "empty"]),
         ("embed --model {model} --input no_header.fa --output out.npz", ["no_header.fa", "line 1"]),
         ("embed --model {model} --input no_sequence.csv --output out.npz", ["no_sequence.csv", "sequence"]),
         ("embed --model {model} --input {fasta} --output out.txt", ["out.txt", ".parquet"]),
@@ -102,6 +108,19 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
         for path in sorted(folder.rglob("*"))
         if path.name != ".lock"
     }
+
+
+@pytest.mark.parametrize("pooling", ["mean", "token", "nucleotide"])
+def test_sequences_of_less_than_a_token_have_vectors(files, here, pooling):
+    (here / "short.csv").write_text("sequence\nA\nNNNN\nacN\n")
+    words = ["--input", "short.csv", "--output", "out.npz", "--pooling", pooling]
+    assert main(["embed", "--model", files["model"], *words]) == 0
+    with np.load("out.npz") as content:
+        counts = np.diff(content["offsets"]) if pooling != "mean" else np.ones(3)
+        assert np.isfinite(content["values"]).all()
+        assert len(content["values"]) == counts.sum()
+    if pooling == "nucleotide":
+        assert counts.tolist() == [1, 4, 3]
 
 
 @pytest.mark.usefixtures("here")

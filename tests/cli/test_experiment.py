@@ -6,6 +6,7 @@ import json
 import pytest
 
 from dnabert2_jax.cli.main import main
+from dnabert2_jax.data.labelled import write_labelled
 
 
 def test_a_sweep_and_more_sizes_later(tiny_fasta, tmp_path, capsys):
@@ -89,3 +90,20 @@ def test_what_is_wrong_is_said_in_a_sentence(
     captured = capsys.readouterr()
     assert len(captured.err.splitlines()) == 1
     assert all(complaint in captured.err for complaint in complaints), captured.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "further-pretraining --model {model} --data {sets} --mesh.data 999",
+        "tokenizers tiny --fasta {fasta} --mesh.data 999",
+        "vocabulary --fasta {fasta} --pretrain tiny --mesh.data 999",
+    ],
+)
+def test_settings_are_checked_before_the_folder_is_made(words, tiny_fasta, tiny_model, tmp_path, capsys):
+    write_labelled(tmp_path / "sets" / "mine", {"train": [("ACGTTGCA", 0), ("ACGGTGCA", 1)]})
+    places = {"fasta": tiny_fasta, "model": tiny_model, "sets": tmp_path / "sets"}
+    output = tmp_path / "out"
+    assert main(["experiment", *words.format(**places).split(), "--output", str(output)]) == 2
+    assert "mesh.data is 999" in capsys.readouterr().err
+    assert not output.exists()

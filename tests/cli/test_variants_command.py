@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -10,10 +11,12 @@ import pyarrow.parquet
 import pysam
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 from dnabert2_jax.cli.main import main
 from dnabert2_jax.genome.index import IndexedFasta
 from dnabert2_jax.inference.pretrained import Pretrained
+from dnabert2_jax.inference.variant_annotations import Annotator
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import split
 from dnabert2_jax.tokenizer.tokenizer import Tokenizer
@@ -146,6 +149,60 @@ def test_blocks_of_any_size_give_the_same(run, tmp_path, monkeypatch):
             assert one[name] == many[name]
 
 
+def test_a_run_goes_on_where_it_stopped(run, tmp_path, monkeypatch, capsys):
+    assert run(tmp_path / "straight.vcf", "--null", "3") == 0
+    monkeypatch.setattr("dnabert2_jax.inference.variant_jobs._BLOCK_RECORDS", 2)
+    annotate, asked = Annotator.annotate, []
+
+    def counting(self, genome, changes):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(changes))
+        return annotate(self, genome, changes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Annotator, "annotate", counting)
+        assert run(tmp_path / "out.vcf", "--null", "3") == 130
+        assert "4 records are done and kept; the same command goes on" in capsys.readouterr().err
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            *(".out.vcf.parts", "in.vcf", "straight.vcf"),
+        ]
+        asked[:] = [0]
+        assert run(tmp_path / "out.vcf", "--null", "3", "--batch-size", "4") == 130  # one block more
+    capsys.readouterr()
+    assert run(tmp_path / "out.vcf", "--null", "3") == 0
+    assert "8 records (6 were done before), 4 alleles annotated" in capsys.readouterr().err
+    assert numbers_of(tmp_path / "out.vcf") == pytest.approx(numbers_of(tmp_path / "straight.vcf"), abs=1e-3)
+    assert not (tmp_path / ".out.vcf.parts").exists()
+
+
+def test_other_options_begin_anew(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dnabert2_jax.inference.variant_jobs._BLOCK_RECORDS", 1)
+    annotate = Annotator.annotate
+
+    def once(self, genome, changes):
+        monkeypatch.setattr(Annotator, "annotate", stop)
+        return annotate(self, genome, changes)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Annotator, "annotate", once)
+    assert run(tmp_path / "out.vcf") == 130
+    monkeypatch.setattr(Annotator, "annotate", annotate)
+    capsys.readouterr()
+    assert run(tmp_path / "out.vcf", "--bases") == 0
+    assert "done with another input, model or options; it is begun anew" in capsys.readouterr().err
+    assert len(numbers_of(tmp_path / "out.vcf")) == 4 * 10
+
+
+def numbers_of(path):
+    """All numbers of a VCF, in order; nothing where they do not apply."""
+    with pysam.VariantFile(str(path)) as file:
+        values = [value for record in file for value in record.info["DNABERT2"] if "|" in value]
+    return [float(field) if field != "." else 0.0 for value in values for field in value.split("|")]
+
+
 def test_from_a_pipe_to_a_pipe(run, tmp_path, vcf, monkeypatch):
     assert run(tmp_path / "out.vcf") == 0
     out = io.TextIOWrapper(io.BytesIO())
@@ -219,6 +276,20 @@ def test_bad_requests_are_refused_and_leave_nothing(run, tmp_path, tiny_fasta, v
     (tmp_path / "genome.fa.gz").write_bytes(gzip.compress(tiny_fasta.read_bytes()))
     assert "bgzip" in refusal("-R", str(tmp_path / "genome.fa.gz"))
     assert {path.name for path in tmp_path.iterdir()} == {"in.vcf", "bare.vcf", "cut.vcf", "genome.fa.gz"}
+
+
+@pytest.mark.filterwarnings("ignore:.*lack the masked-language-model head")
+def test_a_model_without_its_head_is_refused(run, tmp_path, tiny_model, capsys):
+    folder = shutil.copytree(tiny_model, tmp_path / "headless")
+    state = load_file(folder / "model.safetensors")
+    kept = {key: array for key, array in state.items() if not key.startswith("cls.")}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    for output in (tmp_path / "out.vcf", "-"):
+        assert run(output, model=folder) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "the weights of this model lack the masked-language-model head; name a model" in captured.err
+    assert {path.name for path in tmp_path.iterdir()} == {"in.vcf", "headless"}
 
 
 def test_help_states_the_limits(capsys):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dnabert2_jax.data import gue_sets
 from dnabert2_jax.data.gue_sets import (
     USER_GROUP,
+    choose_present,
     load_splits,
     load_task,
     present_tasks,
@@ -84,6 +85,18 @@ def test_present_tasks_come_in_the_order_of_the_table_and_then_your_own(tmp_path
     write(tmp_path / "GUE" / "tf" / "0")
     write(tmp_path / "emp_H3")
     assert [task.name for task in present_tasks(tmp_path)] == ["EMP/H3", "tf/0", "ape", "zebra"]
+
+
+def test_sets_that_are_not_asked_for_are_not_read(tmp_path: Path):
+    write(tmp_path / "mine")
+    write(tmp_path / "tf" / "0")
+    broken = write(tmp_path / "broken")
+    (broken / "dev.csv").write_text("sequence,label\nnot a sequence,0\n")
+    assert [task.name for task in choose_present(tmp_path, ["mine"])] == ["mine"]
+    assert [task.name for task in choose_present(tmp_path, ["tf/0"], whole=True)] == ["tf/0"]
+    for words in (["broken"], ["all"], []):
+        with pytest.raises(UserError, match=r"broken/dev.csv: line 2"):
+            choose_present(tmp_path, words)
 
 
 def test_a_set_of_your_own_is_a_task(tmp_path: Path):

@@ -79,6 +79,7 @@ def test_any_bytes_are_read_or_refused(tmp_path, data):
         ("ACGT\nACGT\n", "it must have 'sequence'"),
         ("sequence,name\n,x\n", "line 2: the sequence is empty"),
         (">a\nMELVIS\n", "no IUPAC nucleotide code"),
+        (">a\nAC\n>b\n\n>c\nA\n", "a: record 'b': the sequence is empty; give one or remove the record"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, message):

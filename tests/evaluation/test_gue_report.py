@@ -181,6 +181,22 @@ def test_the_short_table(tmp_path, capsys):
     assert "Nobody ran the k-mer regression" in (run / "report" / "report.md").read_text()
 
 
+def test_your_own_sets_stand_alone(tmp_path, capsys):
+    run = write_run(tmp_path / "run", "small")
+    write_trial(run, "mine", "seed-0", labels_of("mine", 200))
+    main([str(run)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:2]] == [
+        ["small", "k-mer", "regression"],
+        ["mine", "100.00", "(1)", "missing"],
+    ]
+    assert len(lines) == 3
+    for name in FILES:
+        text = (run / "report" / name).read_text()
+        assert not re.search(r"paper T\d|paper’s|flat28|macro7|of the 28 sets", text)
+    assert "Other sets" in (run / "report" / "report.md").read_text()
+
+
 def test_predictions_alone(tmp_path, capsys):
     path = tmp_path / "outside.csv"
     path.write_text("task,label,prediction\n" + "species/fungi,3,3\nspecies/fungi,4,4\n" * 10)

@@ -92,6 +92,11 @@ def test_vectors_of_tokens_and_bases_lie_on_the_contig(tiny_model, contigs, sequ
         ):
             letter = contigs[contig][at]
             assert base == (reverse_complement(letter) if strand == "-" else letter)
+        # Base i of a sequence is the last but i of its reverse complement.
+        model = from_pretrained(tiny_model)
+        of_each = [model.embed([text, reverse_complement(text)], "nucleotide") for text in sequences]
+        expected = np.concatenate([(one + other[::-1]) / 2 for one, other in of_each])
+        np.testing.assert_allclose(content["values"], expected, atol=5e-6)
 
 
 @pytest.mark.usefixtures("files")

@@ -83,7 +83,9 @@ def test_a_missing_classifier_starts_as_a_new_model_does(copy):
     for name in ("pooler.dense.kernel", "pooler.dense.bias", "classifier.kernel", "classifier.bias"):
         # Compiled, the draws of the normal distribution may differ in the last bits.
         np.testing.assert_allclose(model.parameters[name], fresh[name], rtol=1e-5, atol=1e-8)
-    assert model.predict(["ACGT"]).shape == (1, 2)
+    with pytest.raises(UserError, match="lack its classifier"):
+        model.predict(["ACGT"])
+    assert model.embed(["ACGT"]).shape == (1, model.description.architecture.hidden_size)
 
 
 def test_a_missing_head_starts_in_float64_where_the_model_is(copy):
@@ -91,6 +93,8 @@ def test_a_missing_head_starts_in_float64_where_the_model_is(copy):
     with pytest.warns(InputWarning, match="the masked-language-model head"):
         model = from_pretrained(copy, "float64")
     assert {array.dtype for array in model.parameters.values()} == {np.dtype(np.float64)}
+    with pytest.raises(UserError, match="lack the masked-language-model head"):
+        model.mlm_logits(model.tokenizer.encode("ACGT")[None])
 
 
 def test_a_folder_of_our_own_gives_no_notice(tiny_model):

@@ -1,4 +1,4 @@
-"""A model that has learnt one motif of a genome scores variants inside of it most strongly."""
+"""A model that has learnt one motif of a genome: variants, mutagenesis and logos stand out inside of it."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,11 @@ from dnabert2_jax.data.corpus_build import build_corpus
 from dnabert2_jax.genome.alleles import Change, ReferenceBases
 from dnabert2_jax.genome.index import IndexedFasta
 from dnabert2_jax.inference.loading import from_pretrained
+from dnabert2_jax.inference.mutagenesis import mutagenesis, read_bases
 from dnabert2_jax.inference.unigram import genome_unigram
 from dnabert2_jax.inference.variant_annotations import Annotator, Wanted
+from dnabert2_jax.inference.views import Subject
+from dnabert2_jax.reports.logos import effect_heights, information_heights
 from dnabert2_jax.settings import PretrainSettings
 from dnabert2_jax.tokenizer.training import train_from_fasta
 from dnabert2_jax.training.pretrain import pretrain
@@ -91,3 +94,31 @@ def test_the_strongest_scores_lie_inside_the_motif(planted, trained):
     assert strongest.max() < _FLANK + len(_MOTIF)
     assert inside.mean() < -4
     assert abs(outside.mean()) < 1
+
+
+@pytest.mark.slow
+def test_explanations_stand_out_inside_the_motif(planted, trained):
+    path, places = planted
+    with IndexedFasta(path) as fasta:
+        genome = ReferenceBases(fasta)
+        log_unigram = genome_unigram(fasta, trained.tokenizer)
+        profiles = {"mutagenesis": [], "information": []}
+        for place in places[100:104].tolist():
+            start, end = place - _FLANK, place + len(_MOTIF) + _FLANK
+            bases = genome.bases("planted", start, end)
+            left, right = genome.bases("planted", start - 20, start), genome.bases("planted", end, end + 20)
+            effects = mutagenesis(trained, bases, left=left, right=right, log_unigram=log_unigram)
+            profiles["mutagenesis"].append(effect_heights(effects, bases).sum(axis=1))
+            found = read_bases(trained, Subject(left, bases, right), log_unigram=log_unigram)
+            profiles["information"].append(information_heights(found.values, found.background).sum(axis=1))
+            # What is learnt is the motif's own letters.
+            motif = found.values[_FLANK : _FLANK + len(_MOTIF)]
+            assert "".join("ACGT"[number] for number in motif.argmax(axis=1)) == _MOTIF
+    for profile in map(np.array, profiles.values()):
+        inside = slice(_FLANK, _FLANK + len(_MOTIF))
+        assert np.all(np.isin(profile.argmax(axis=1), np.arange(inside.start, inside.stop)))
+        strongest = np.argsort(-profile.mean(axis=0))[:20]
+        assert strongest.min() >= inside.start
+        assert strongest.max() < inside.stop
+        outside = np.concatenate([profile[:, : _FLANK - 6], profile[:, 6 - _FLANK :]], axis=1)
+        assert profile[:, inside].mean() > 4 * abs(outside.mean())

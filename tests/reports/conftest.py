@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from html_pages import check_html
 
 _VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -24,6 +25,7 @@ class ReadPage(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        check_html(html)
         self.tables: list[list[list[str]]] = []
         self.links: list[str] = []
         self.figures: list[str] = []

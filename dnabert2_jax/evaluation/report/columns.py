@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from dnabert2_jax.data.gue_tasks import TASKS
+from dnabert2_jax.data.gue_tasks import TASKS, find_task
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.evaluation.report.results import (
     FINE_TUNING,
@@ -63,6 +63,11 @@ class Board:
     runs: dict[str, Run]
     columns: tuple[Column, ...]
     sets: dict[str, ScoredSet]
+
+    @property
+    def has_published(self) -> bool:
+        """Whether a set is one of the paper's, so that its scores and averages have something beside them."""
+        return any(find_task(task) is not None for task in self.sets)
 
     @property
     def main_columns(self) -> list[Column]:

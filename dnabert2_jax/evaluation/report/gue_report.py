@@ -81,7 +81,7 @@ def report_gue(folders: Sequence[Path], tables: Sequence[Path], output: Path) ->
     with atomic_file(output / "report.csv", "w") as file:
         writer: csv.DictWriter[str] = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows([*_our_rows(findings), *_paper_rows()])
+        writer.writerows([*_our_rows(findings), *(_paper_rows() if board.has_published else ())])
     return _short_table(findings)
 
 
@@ -150,14 +150,15 @@ def _written(value: float | None) -> str | None:
 
 def _short_table(findings: Findings) -> list[str]:
     board = findings.board
-    rows = [["", *(column.label for column in board.columns), "paper: DNABERT-2"]]
+    beside = ["paper: DNABERT-2"] if board.has_published else []
+    rows = [["", *(column.label for column in board.columns), *beside]]
     for task in board.sets:
         cells = [
             mean_cell(findings.scores[column.label].get(task), column.trials.get(task, ()))
             for column in board.columns
         ]
         theirs = published(task)
-        rows.append([task, *cells, "–" if theirs is None else f"{theirs:.2f}"])
+        rows.append([task, *cells, *("–" if theirs is None else f"{theirs:.2f}" for _ in beside)])
     own = next(column for column in paper_columns(6) if column.model == "DNABERT-2")
     for kind, wanted in (("flat28", GUE_FLAT), ("macro7", GUE_BY_GROUP)):
         means = [average(findings.scores[column.label], wanted) for column in board.columns]

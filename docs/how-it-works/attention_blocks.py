@@ -1,8 +1,8 @@
 """Draws attention-blocks.svg: the blocks of scores that each head of a long row computes.
 
-    python docs/attention_blocks.py
+    python docs/how-it-works/attention_blocks.py
 
-In: random queries and keys of unit variance. Out: the picture of docs/attention.md.
+In: random queries and keys of unit variance. Out: the picture of attention.md.
 """
 
 from pathlib import Path
