@@ -1,6 +1,6 @@
 """How close building a corpus comes to bare tokenisation.
 
-    python benchmarks/corpus_build.py --fasta ../shared/genomes/*.gz --tokenizer TOKENIZER \\
+    python benchmarks/corpus_build.py --fasta GENOMES/*.gz --tokenizer TOKENIZER \\
         --output benchmarks/results/corpus_build.json
 
 Two figures. The build against SentencePiece alone, on the same strands in the same pieces with the same

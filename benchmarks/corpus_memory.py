@@ -1,6 +1,6 @@
 """What memory building a corpus takes, from small genomes to large ones.
 
-    python benchmarks/corpus_memory.py --fasta ../shared/genomes/*.gz --tokenizer TOKENIZER \\
+    python benchmarks/corpus_memory.py --fasta GENOMES/*.gz --tokenizer TOKENIZER \\
         --output benchmarks/results/corpus_memory.json
 
 Resident memory of builds of 5 to 150 Mb, each in a process of its own, sampled all along.

@@ -1,7 +1,7 @@
 """How many tokens 500 bases have: the figure that the cost table compares DNABERT-2 by.
 
-    python benchmarks/cost_tokens.py --fasta ../shared/genomes/*.gz \
-        --tokenizer ../shared/golden/tokenizer.json --output benchmarks/results/cost_tokens.json
+    python benchmarks/cost_tokens.py --fasta GENOMES/*.gz \
+        --tokenizer TOKENIZER/tokenizer.json --output benchmarks/results/cost_tokens.json
 
 Of each genome up to 2,048 windows without unknown letters: the mean, and the longest in a batch of 8, 16 or
 32, over 1,000 of these.

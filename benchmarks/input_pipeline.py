@@ -1,6 +1,6 @@
 """How many tokens per second the input pipeline alone gives, on two cores.
 
-    python benchmarks/input_pipeline.py --fasta ../shared/genomes/*.gz --tokenizer TOKENIZER \\
+    python benchmarks/input_pipeline.py --fasta GENOMES/*.gz --tokenizer TOKENIZER \\
         --output benchmarks/results/input_pipeline.json
 
 Batches of 4096 windows of 128 tokens of a corpus of all the files, through the prefetching that pre-training

@@ -1,6 +1,6 @@
 """What time and memory a 117M model takes to load, to give its first embedding, and to be saved.
 
-    taskset -c 0,1 python benchmarks/model_loading.py --tokenizer ../shared/golden/tokenizer.json \\
+    taskset -c 0,1 python benchmarks/model_loading.py --tokenizer TOKENIZER/tokenizer.json \\
         --output benchmarks/results/model_loading.json
 
 A model with random weights is written as model.safetensors and as pytorch_model.bin. Each measurement has a

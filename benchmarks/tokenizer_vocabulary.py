@@ -1,6 +1,6 @@
 """What a larger vocabulary gives: BPE tokenizers of 2^8 … 2^15 tokens, learnt from genomes.
 
-    python benchmarks/tokenizer_vocabulary.py --fasta ../shared/genomes/*.gz \
+    python benchmarks/tokenizer_vocabulary.py --fasta GENOMES/*.gz \
         --output benchmarks/results/tokenizer_vocabulary.json
 
 For each size, in a process of its own: seconds and peak memory of training, seconds from a tokenizer folder

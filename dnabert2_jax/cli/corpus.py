@@ -35,11 +35,19 @@ def main(words: list[str]) -> None:
     parser = Parser("dnabert2 corpus", description="Corpora: tokenised genomes, ready for pre-training.")
     actions = parser.add_subparsers(dest="action", required=True)
     _add_build(
-        actions.add_parser("build", description="Tokenises genomes into a corpus.", epilog=_BUILD_EXAMPLE)
+        actions.add_parser(
+            "build",
+            help="tokenise genomes into a corpus",
+            description="Tokenises genomes into a corpus.",
+            epilog=_BUILD_EXAMPLE,
+        )
     )
 
     stats = actions.add_parser(
-        "stats", description="Says what a corpus holds.", epilog="example:\n  dnabert2 corpus stats corpus"
+        "stats",
+        help="say what a corpus holds",
+        description="Says what a corpus holds.",
+        epilog="example:\n  dnabert2 corpus stats corpus",
     )
     stats.add_argument("folder", metavar="DIR")
     stats.add_argument("--json", action="store_true", help="as JSON")
@@ -47,6 +55,7 @@ def main(words: list[str]) -> None:
 
     verify = actions.add_parser(
         "verify",
+        help="read and check every byte",
         description="Reads every byte of a corpus and checks it.",
         epilog="example:\n  dnabert2 corpus verify corpus",
     )

@@ -52,7 +52,7 @@ from dnabert2_jax.genome.simulate import _MOTIFS
 planted = {170 + at + n for kind in _MOTIFS.values() for motif, at in kind for n in range(len(motif))}
 assert set(np.flatnonzero(motifs)) == planted
 assert strength[motifs].mean() > 1.5 * strength[~motifs].mean()
-assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5) and len(probabilities) == 80
+assert np.allclose(expected.values.sum(axis=1), 1, atol=1e-5) and len(expected.values) == 80
 """,
     "5-attention-and-alibi": """
 assert np.allclose(slopes, [2**-2, 2**-4, 2**-6, 2**-8])
