@@ -15,10 +15,10 @@ from machine import describe_machine
 
 from dnabert2_jax.files import atomic_file
 from dnabert2_jax.genome.index import IndexedFasta
+from dnabert2_jax.inference.base_probabilities import read_bases
 from dnabert2_jax.inference.loading import from_pretrained
-from dnabert2_jax.inference.mutagenesis import DEFAULT_WINDOW, PHASES, read_bases
 from dnabert2_jax.inference.unigram import genome_unigram
-from dnabert2_jax.inference.views import Subject
+from dnabert2_jax.inference.views import DEFAULT_WINDOW, PHASES, Subject
 from dnabert2_jax.reports.logos import information_heights
 from dnabert2_jax.tokenizer.sequence_tokenizer import SequenceTokenizer
 from dnabert2_jax.tokenizer.spans import token_spans

@@ -1,5 +1,7 @@
 """`dnabert2 explain`: sequences or regions of a genome in; arrays, logos, maps and a page about them out."""
 
+from pathlib import Path
+
 from dnabert2_jax.cli.arguments import (
     Parser,
     add_computing_arguments,
@@ -10,6 +12,7 @@ from dnabert2_jax.cli.arguments import (
     sequence_bar,
 )
 from dnabert2_jax.errors import UserError
+from dnabert2_jax.files import refuse_existing
 from dnabert2_jax.host_memory import keep_freed_memory
 
 _EXAMPLE = """examples:
@@ -20,19 +23,22 @@ _EXAMPLE = """examples:
 
 --what mutagenesis   every base is changed to each other one, tokenised anew, and the model asked again: the
                      change in the probability of a class, or, of a masked-language model, in the score of
-                     dnabert2 variants. The default for a fine-tuned model.
+                     dnabert2 variants, which needs --corpus or --genome. The default for a fine-tuned model.
 --what bases         every base is hidden, and the model tells how probable A, C, G and T are. For masked-
                      language models, and their default.
 --what attention     what each token attends to, for each layer and head.
 
 The folder holds for each sequence NAME.npz with the array values, [bases, 4] in the order A C G T; table.tsv
-with the same in rows (name, position from 1 on, ref, A, C, G, T); pictures of the first --pictures sequences
+with the same in rows (name, position from 1 on, and 0 and less where --center reaches out of a region, ref,
+A, C, G, T); pictures of the first --pictures sequences
 as .png and .svg; where all sequences have one length their mean, average.npz and pictures; and report.html,
 which shows the pictures. Bases that are none of A C G T have no numbers.
 
 Both strands are averaged: right for what does not depend on the strand, as most regulatory DNA. Say
---one-strand where it does, as for splice sites. It costs a forward pass for each strand, phase and mutant,
-which are 6 passes for each change of a base; --one-strand and --phases 1 make it one.
+--one-strand where it does, as for splice sites. Mutagenesis costs a forward pass for each strand, phase and
+mutant, 6 for each change of a base, and with a masked-language model one for each token that it changes;
+--one-strand and --phases 1 make it a sixth. Phases cut side by side k-mers anew; of BPE they change what is
+near the ends.
 
 What this is not: a proof of what a cell does. It shows what a model goes by, and a model may be wrong."""
 
@@ -73,9 +79,8 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--phases",
         type=positive,
-        default=3,
         metavar="N",
-        help="average N ways to cut a window into tokens: phase p lacks p bases at each end (default 3)",
+        help="average N ways to cut a window: phase p lacks p bases at each end (default 3)",
     )
     parser.add_argument(
         "--window",
@@ -91,7 +96,10 @@ def main(words: list[str]) -> None:
         help="explain N bases around the middle of each sequence; with --genome shorter regions are widened",
     )
     parser.add_argument(
-        "--layers", type=comma_separated, metavar="I,J", help="of attention, from 0 on; -1 is the last"
+        "--layers",
+        type=comma_separated,
+        metavar="I,J",
+        help="of attention, from 0 on; --layers=-1 is the last",
     )
     parser.add_argument(
         "--corpus",
@@ -109,17 +117,21 @@ def main(words: list[str]) -> None:
     add_computing_arguments(parser)
     arguments = parser.parse_args(words)
     layers = None if arguments.layers is None else _layers(arguments.layers)
+    if arguments.what == "attention" and (arguments.phases is not None or arguments.one_strand):
+        raise UserError("--phases and --one-strand are not for attention; leave them out")
+    refuse_existing(Path(arguments.output))
 
     from dnabert2_jax.inference.explain_inputs import Sources
     from dnabert2_jax.inference.explain_jobs import Request, explain_file
     from dnabert2_jax.inference.loading import from_pretrained
+    from dnabert2_jax.inference.views import PHASES
 
     sources = Sources(arguments.input, arguments.genome, tuple(arguments.region))
     request = Request(
         what=arguments.what,
         class_name=arguments.class_name,
         reverse_complement=not arguments.one_strand,
-        phases=arguments.phases,
+        phases=arguments.phases or PHASES,
         window=arguments.window,
         center=arguments.center,
         layers=layers,

@@ -86,8 +86,8 @@ def download_gue(
             archive.unlink()
             return provenance
         finally:
-            # What another try can go on with is kept.
-            if not any(working.glob("archive*")):
+            # What another try can go on with is kept, and so is what is not ours.
+            if {path.name for path in working.iterdir()} == {".lock"}:
                 shutil.rmtree(working)
 
 

@@ -185,8 +185,15 @@ def _present_folders(data: Path) -> dict[str, Path]:
         return {data.resolve().name: data}
     folders = {task.name: folder for task in TASKS if (folder := task_folder(data, task.name)) is not None}
     taken = set(folders.values())
-    own = [folder for folder in sorted(data.iterdir()) if folder not in taken and _has_split(folder)]
-    return folders | {folder.resolve().name: folder for folder in own}
+    own: dict[str, Path] = {}
+    for folder in sorted(data.iterdir()):
+        if folder in taken or not _has_split(folder):
+            continue
+        name = folder.resolve().name
+        if name in own:
+            raise UserError(f"{own[name]} and {folder}: both lead to a folder called {name}; rename one")
+        own[name] = folder
+    return folders | own
 
 
 def _task_of(name: str, folder: Path) -> Task:

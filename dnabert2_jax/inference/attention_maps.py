@@ -10,7 +10,7 @@ from dnabert2_jax.inference.batching import bucket_length
 from dnabert2_jax.inference.inputs import check_layers
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.tokenizer.rows import pad_rows
-from dnabert2_jax.tokenizer.spans import token_spans
+from dnabert2_jax.tokenizer.spans import letters_of, token_spans
 
 # Bytes of one sequence's weights: 12 layers and heads of 1,300 tokens.
 _LARGEST = 1 << 30
@@ -60,7 +60,8 @@ def attention_map(model: Pretrained, sequence: str, *, layers: Iterable[int] | N
     maps = model.attention_maps(batch.input_ids, batch.attention_mask, layers=chosen)
     weights = np.asarray(maps[:, 0, :, : len(ids), : len(ids)], np.float32)
     starts, ends = (
-        np.concatenate([[0], bounds, [len(sequence)]]) for bounds in token_spans(model.tokenizer, ids[1:-1])
+        np.concatenate([[0], bounds, [len(letters_of(sequence))]])
+        for bounds in token_spans(model.tokenizer, ids[1:-1])
     )
     ends[0], ends[-1] = starts[0], starts[-1]
     return AttentionMap(weights, chosen, [model.tokenizer.tokens[number] for number in ids], starts, ends)
@@ -76,10 +77,12 @@ def attention_from(found: AttentionMap, centre: int, first: int, last: int) -> n
 
     Returns:
       float32 [layers, H, last - first]. All bases of the sequence together have what [CLS] and [SEP] leave
-      of 1.
+      of 1; 0 where no token lies over the base.
     """
     lengths = found.ends - found.starts
     over = (found.starts <= centre) & (centre < found.ends)
+    if not over.any():
+        return np.zeros((*found.weights.shape[:2], last - first), np.float32)
     rows = found.weights[:, :, over].mean(axis=2) / np.maximum(lengths, 1)
     places = np.arange(first, last)
     covers = (found.starts[:, None] <= places) & (places < found.ends[:, None])

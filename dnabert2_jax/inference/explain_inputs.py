@@ -54,14 +54,19 @@ class Explained(NamedTuple):
     place: Place | None
 
 
-def read_explained(sources: Sources, window: int | None, center: int | None) -> Iterator[Explained]:
+def read_explained(
+    sources: Sources, window: int | None, center: int | None, *, is_cut: bool = True
+) -> Iterator[Explained]:
     """The sequences of an input, one by one.
 
     Args:
       sources: where they come from.
       window: so many bases a sequence has with its flanks, where a genome has them. None gives flanks to
         none: what is shown is the sequence, widened where `center` asks for more.
-      center: explain so many bases around each sequence's middle, the others being flanks; None for all.
+      center: explain so many bases around each sequence's middle, the others being flanks; None for all. Of
+        two middles that of the lower position on the sequence's strand is taken.
+      is_cut: what is longer than the window will be cut into windows; each end then has a quarter of a window
+        beside it, as the bases within have.
 
     Raises:
       UserError: as in `read_examples`, `cut_lines` and `cut_regions`; a sequence is a pair, is empty, or is
@@ -72,7 +77,7 @@ def read_explained(sources: Sources, window: int | None, center: int | None) -> 
         for entry in read_examples(sources.input):
             if not isinstance(entry.example, str):
                 raise UserError(f"{entry.name}: is a pair; give single sequences to explain")
-            yield _framed(entry.name, entry.example, ("", ""), None, window, center)
+            yield _framed(entry.name, entry.example, ("", ""), None, window, center, is_cut)
         return
     with IndexedFasta(sources.genome) as fasta:
         if sources.regions:
@@ -84,7 +89,7 @@ def read_explained(sources: Sources, window: int | None, center: int | None) -> 
             assert isinstance(entry.example, str), "a region is one sequence"
             assert entry.place is not None, "a region has a place"
             flanks = read_flanks(fasta, entry.place, max(window or 0, center or 0))
-            yield _framed(entry.name, entry.example, flanks, entry.place, window, center)
+            yield _framed(entry.name, entry.example, flanks, entry.place, window, center, is_cut)
 
 
 def _framed(
@@ -94,6 +99,7 @@ def _framed(
     place: Place | None,
     window: int | None,
     center: int | None,
+    is_cut: bool,
 ) -> Explained:
     try:
         whole = subject(sequence, *flanks)
@@ -111,7 +117,7 @@ def _framed(
             )
     low, high = min(first, before), max(last, before + length)
     if window is not None:
-        flank = max(0, window - (last - first)) // 2
+        flank = max((window - (last - first)) // 2, window // 4 if is_cut else 0)
         low, high = max(0, first - flank), min(len(text), last + flank)
     offset = first - before
     if place is not None:

@@ -1,7 +1,7 @@
 """Sequences in, a folder of explanations out: arrays, a table, pictures, and a page that shows them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +11,15 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.files import atomic_folder
 from dnabert2_jax.genome.index import IndexedFasta
 from dnabert2_jax.inference.attention_maps import attention_from, attention_map
+from dnabert2_jax.inference.base_probabilities import read_bases
 from dnabert2_jax.inference.explain_inputs import Explained, Sources, read_explained
 from dnabert2_jax.inference.explain_output import Explanation, Folder
 from dnabert2_jax.inference.inputs import check_layers
 from dnabert2_jax.inference.masked_rows import check_masked_model
-from dnabert2_jax.inference.mutagenesis import DEFAULT_WINDOW, PHASES, chosen_class, mutate, read_bases
+from dnabert2_jax.inference.mutagenesis import chosen_class, mutate
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.inference.unigram import corpus_unigram, genome_unigram
+from dnabert2_jax.inference.views import DEFAULT_WINDOW, PHASES, check_window
 from dnabert2_jax.reports.logos import effect_heights, information_heights
 
 type What = Literal["mutagenesis", "bases", "attention"]
@@ -92,13 +94,12 @@ def explain_file(
         `base_probabilities`, `attention_map`, `corpus_unigram` and `atomic_folder`.
     """
     job = _job(model, sources, request)
-    window = request.window
-    if window is None and job.what != "attention" and model.description.class_names is None:
-        window = DEFAULT_WINDOW
+    request = job.request
+    entries = read_explained(sources, request.window, request.center, is_cut=job.what != "attention")
     with atomic_folder(output) as temporary:
         folder = Folder(temporary, job.what, job.facts(), request.pictures)
         far_apart = 0
-        for explained in read_explained(sources, window, request.center):
+        for explained in entries:
             try:
                 explanation = job.explain(explained)
             except UserError as error:
@@ -119,6 +120,10 @@ def _job(model: Pretrained, sources: Sources, request: Request) -> "_Job":
         raise UserError("--layers is for --what attention; leave it out")
     if request.corpus is not None and (what == "attention" or not is_masked):
         raise UserError("--corpus is for masked-language models, and not for attention; leave it out")
+    if request.window is not None:
+        check_window(request.window)
+    elif is_masked and what != "attention":
+        request = replace(request, window=DEFAULT_WINDOW)
     if what == "attention":
         check_layers(model.description.architecture, request.layers)
         return _Job(model, request, what, "attention")
@@ -133,6 +138,11 @@ def _job(model: Pretrained, sources: Sources, request: Request) -> "_Job":
     elif sources.genome is not None:
         with IndexedFasta(sources.genome) as fasta:
             q = genome_unigram(fasta, model.tokenizer)
+    elif what == "mutagenesis":
+        raise UserError(
+            "the score of a masked-language model is relative to token frequencies; name the --corpus that it"
+            " was trained on, or a --genome, or take --what bases"
+        )
     return _Job(model, request, what, "probability" if what == "bases" else "change in score", None, q)
 
 
@@ -153,11 +163,11 @@ class _Job:
             facts |= {"strands": strands, "phases of a window, averaged": request.phases}
         if request.window is not None:
             facts["bases that the model sees at once"] = request.window
-        with_q = self.log_unigram is not None
         if self.quantity == "change in score":
-            facts["score"] = f"Σ log p(token | all others){' − log q(token)' * with_q}, in nats"
+            facts["score"] = "Σ log p(token | all others) − log q(token), in nats"
         if self.what == "bases":
-            facts["information is relative to"] = "token frequencies" if with_q else "1/4 for each base"
+            against = "1/4 for each base" if self.log_unigram is None else "token frequencies"
+            facts["information is relative to"] = against
         return facts
 
     def explain(self, explained: Explained) -> Explanation:
@@ -204,7 +214,12 @@ class _Job:
         )
 
     def _attention(self, explained: Explained) -> Explanation:
-        shown = explained.shown
+        shown, window = explained.shown, self.request.window
+        if window is not None and len(shown.text) > window:
+            raise UserError(
+                f"has {len(shown.text):,} bases and --window is {window:,}; make the window larger, or leave"
+                " it out: attention is that of a sequence in one piece"
+            )
         found = attention_map(self.model, shown.text, layers=self.request.layers)
         first, last = len(shown.left), len(shown.left) + len(shown.bases)
         centre = first + len(shown.bases) // 2

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _AVERAGE = "average"
-_RESERVED = {_AVERAGE, "table", "report"}
+_RESERVED: tuple[str, ...] = (_AVERAGE, "table", "report")
 _LONGEST_NAME = 80
 _TITLES = {
     "mutagenesis": "In-silico mutagenesis",
@@ -103,7 +103,7 @@ class Folder:
         self._what = what
         self._facts = facts
         self._pictures = pictures
-        self._names = set(_RESERVED)
+        self._names: dict[str, int] = dict.fromkeys(_RESERVED, 1)
         self._sections: list[Section] = []
         self._mean = _Mean()
         self._last: Explanation | None = None
@@ -285,17 +285,18 @@ class _Mean:
             }
 
 
-def safe_name(name: str, taken: set[str]) -> str:
+def safe_name(name: str, taken: dict[str, int]) -> str:
     """A name for files on any system: letters, digits, and . _ -; unlike all that are taken, in any case.
 
     Args:
       name: what a sequence is called.
-      taken: names in lower case; the new one is added.
+      taken: names in lower case, each with the last number that was put behind it; the new one is added.
     """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:_LONGEST_NAME] or "sequence"
-    found, number = plain, 1
+    found, number = plain, taken.get(plain.lower(), 1)
     while found.lower() in taken:
         number += 1
         found = f"{plain}-{number}"
-    taken.add(found.lower())
+    taken[plain.lower()] = number
+    taken.setdefault(found.lower(), 1)
     return found

@@ -82,8 +82,7 @@ class BaseReader:
 
     def __init__(self, tokenizer: SequenceTokenizer):
         self._tokenizer = tokenizer
-        texts = ["", *tokenizer.tokens[len(SPECIAL_TOKENS) :]]
-        texts[:1] = [""] * len(SPECIAL_TOKENS)
+        texts = [""] * len(SPECIAL_TOKENS) + list(tokenizer.tokens[len(SPECIAL_TOKENS) :])
         width = max(map(len, texts))
         padded = "".join([text.ljust(width, "\0") for text in texts]).encode()
         self._letters = np.frombuffer(padded, np.uint8).reshape(len(texts), width)
@@ -101,7 +100,8 @@ class BaseReader:
         cover but the site has the window's bases.
         """
         offset, width = site - start, self._letters.shape[1]
-        known = np.frombuffer(window[start : start + width].ljust(width, "\1").encode(), np.uint8)
+        letters = window[start : start + width].ljust(width, "\1").encode("ascii", "replace")
+        known = np.frombuffer(letters, np.uint8)
         agrees = (self._letters == known) | (self._letters == 0)
         agrees[:, offset] = True
         fits = agrees.all(axis=1)

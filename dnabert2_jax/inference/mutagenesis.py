@@ -1,11 +1,10 @@
-"""In-silico mutagenesis and base probabilities: a sequence in, four numbers for each of its bases out.
+"""In-silico mutagenesis: a sequence in, what each change of one of its bases does to a model's answer out.
 
 Each mutant is tokenised anew, since a changed base changes how its neighbours are cut. Arrays are [L, 4], in
 the order A C G T.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from itertools import batched
 from typing import Literal, NamedTuple
@@ -16,39 +15,25 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.alleles import AlleleWindows
 from dnabert2_jax.inference.answers import Answer, Running
 from dnabert2_jax.inference.engine import Named
-from dnabert2_jax.inference.masked_rows import BaseQuery, BaseReader, MaskedRows, check_masked_model
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.inference.variants import MaskedScorer
-from dnabert2_jax.inference.views import PositionMeans, Subject, View, cut_views, opposite, subject
+from dnabert2_jax.inference.views import (
+    DEFAULT_WINDOW,
+    PHASES,
+    PositionMeans,
+    Subject,
+    View,
+    cut_views,
+    subject,
+)
 
 type Scale = Literal["probability", "log_odds"]
-
-DEFAULT_WINDOW = 512
-"""Bases that a masked-language model is shown at once."""
-
-PHASES = 3
-"""How many phases are averaged unless something else is asked for."""
 
 # Without a window every mutant costs a pass over the whole sequence.
 _LONGEST_WHOLE = 10_000
 
-# Mutants, and rows of base probabilities, that are computed together.
+# Mutants that are computed together.
 _BLOCK_MUTANTS = 512
-_BLOCK_ROWS = 2_048
-
-
-class BaseProbabilities(NamedTuple):
-    """How probable bases are.
-
-    Attributes:
-      values: float32 [L, 4]; a row adds up to 1, and is NaN where the sequence has none of A C G T.
-      background: float32 [L, 4], the same if the probability of each token were how often it occurs anyway;
-        None where that was not given. A vocabulary lacks many words, so that tokens alone make some bases
-        likelier than others, whatever a model has learnt: what it has learnt shows against this.
-    """
-
-    values: np.ndarray
-    background: np.ndarray | None
 
 
 class Mutagenesis(NamedTuple):
@@ -59,7 +44,8 @@ class Mutagenesis(NamedTuple):
         of a masked-language model the score. 0 at the base that is there, NaN where that is none of A C G T.
       log_odds: float32 [L, 4], the same of log p / (1 − p); None where nothing is a probability.
       reference: float64 [strands], what a fine-tuned model says of the sequence itself on each strand, mean
-        of all views; empty for a masked-language model.
+        of all views; empty for a masked-language model. The logits of a text that is computed in several
+        windows are averaged, where `Pretrained.predict` averages probabilities.
     """
 
     effects: np.ndarray
@@ -85,7 +71,8 @@ def mutagenesis(
 
     Of a fine-tuned model it is the probability of a class, or the number that it predicts. Of a
     masked-language model it is the score of `dnabert2 variants`: Σ log p(token | all others) − log q(token)
-    over the tokens that the change changes.
+    over the tokens that the change changes. Without q it is its `difference`, most of which is how many
+    tokens the change makes.
 
     Args:
       model: fine-tuned, or with a masked-language-model head.
@@ -168,104 +155,6 @@ def chosen_class(model: Pretrained, class_name: str | None) -> int:
     return len(names) - 1 if class_name is None else names.index(class_name)
 
 
-def base_probabilities(
-    model: Pretrained,
-    sequence: str,
-    *,
-    reverse_complement: bool = True,
-    phases: int = PHASES,
-    window: int | None = None,
-    left: str = "",
-    right: str = "",
-    batch_size: int = 32,
-) -> np.ndarray:
-    """How probable each base is at each position, given all other bases.
-
-    The token over a position is masked. Of each base the probabilities of all tokens are summed that have it
-    there and otherwise agree with the sequence; the four sums are divided by their total. Strands and phases
-    are averaged.
-
-    Args:
-      model: with a masked-language-model head.
-      sequence, reverse_complement, phases, window, left, right, batch_size: as in `mutagenesis`.
-
-    Returns:
-      float32 [L, 4] in the order A C G T; a row adds up to 1, and is NaN where the sequence has none of the
-      four.
-
-    Raises:
-      UserError: the model has no such head, or its tokens overlap; as in `mutagenesis`.
-    """
-    return read_bases(
-        model,
-        subject(sequence, left, right),
-        reverse_complement=reverse_complement,
-        phases=phases,
-        window=window,
-        batch_size=batch_size,
-    ).values
-
-
-def read_bases(
-    model: Pretrained,
-    shown: Subject,
-    *,
-    reverse_complement: bool = True,
-    phases: int = PHASES,
-    window: int | None = None,
-    log_unigram: np.ndarray | None = None,
-    batch_size: int = 32,
-) -> BaseProbabilities:
-    """`base_probabilities` and their background; errors and arguments are the same.
-
-    Args:
-      shown: the sequence with its flanks.
-      log_unigram: float64 [V], log q of each token (`inference.unigram`), for the background.
-    """
-    check_masked_model(model)
-    reader = BaseReader(model.tokenizer)
-    means, backgrounds = (PositionMeans(len(shown.bases)) for _ in range(2))
-    rows, asked = MaskedRows(model), list[_AskedView]()
-    for view in cut_views(shown, window or DEFAULT_WINDOW, phases):
-        for strand in (view, opposite(view)) if reverse_complement else (view,):
-            queries = [reader.query(rows, strand.text, site) for site in strand.sites.tolist()]
-            asked.append(_AskedView(view.targets, queries, strand is not view))
-            if log_unigram is not None:
-                expected = np.array([query.probabilities(log_unigram) for query in queries])
-                backgrounds.add(view.targets, expected if strand is view else expected[:, ::-1])
-        if len(rows.rows) >= _BLOCK_ROWS:
-            _read(model, rows, asked, batch_size, means)
-            rows, asked = MaskedRows(model), []
-    _read(model, rows, asked, batch_size, means)
-    return BaseProbabilities(means.result(), None if log_unigram is None else backgrounds.result())
-
-
-class _AskedView(NamedTuple):
-    """What tells the bases of one strand of a view."""
-
-    targets: np.ndarray
-    queries: list[BaseQuery]
-    is_opposite: bool
-
-
-def _read(
-    model: Pretrained, rows: MaskedRows, asked: list[_AskedView], batch_size: int, means: PositionMeans
-) -> None:
-    # A token that stands for several bases tells them all.
-    waiting = defaultdict[int, list[tuple[int, int, BaseQuery]]](list)
-    for number, view in enumerate(asked):
-        for place, query in enumerate(view.queries):
-            waiting[query.row].append((number, place, query))
-    values = [np.zeros((len(view.queries), 4)) for view in asked]
-    for places, log_p in model.masked_log_probabilities(rows.rows, batch_size):
-        for row, found in zip(places.tolist(), log_p, strict=True):
-            for number, place, query in waiting[row]:
-                values[number][place] = query.probabilities(found)
-    for view, found in zip(asked, values, strict=True):
-        # The opposite strand's A, C, G, T are our T, G, C, A.
-        means.add(view.targets, found[:, ::-1] if view.is_opposite else found)
-
-
 def _mutate_masked(
     model: Pretrained,
     shown: Subject,
@@ -275,7 +164,7 @@ def _mutate_masked(
     batch_size: int,
 ) -> Mutagenesis:
     q = np.zeros(model.tokenizer.vocab_size) if log_unigram is None else log_unigram
-    scorer = MaskedScorer(model, q, batch_size=batch_size)
+    scorer = MaskedScorer(model, q, both_strands=both, batch_size=batch_size)
     means = PositionMeans(len(shown.bases))
     for view in views:
         values = np.zeros((len(view.sites), 4))
@@ -283,7 +172,7 @@ def _mutate_masked(
             windows = [AlleleWindows(view.text, text, int(view.sites[number])) for number, _, text in block]
             scores = scorer.score(windows, [False] * len(windows))
             for (number, base, _), score in zip(block, scores, strict=True):
-                values[number, base] = score.score if both else score.forward
+                values[number, base] = score.score
         means.add(view.targets, values)
     return Mutagenesis(means.result(), None, np.empty(0))
 

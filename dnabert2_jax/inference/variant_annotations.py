@@ -19,10 +19,10 @@ from dnabert2_jax.genome.alleles import (
 )
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.inference.variants import MaskedScorer
+from dnabert2_jax.inference.views import DEFAULT_WINDOW, check_window
 from dnabert2_jax.tokenizer.vocabulary import LETTERS
 
 _SCORES = ("score", "forward", "reverse", "difference", "tokens_ref", "tokens_alt")
-_SMALLEST_WINDOW = 16
 _FEWEST_OF_NULL = 3
 
 
@@ -42,7 +42,7 @@ class Wanted:
       UserError: a number makes no sense.
     """
 
-    window: int = 512
+    window: int = DEFAULT_WINDOW
     full: bool = False
     bases: bool = False
     null: int = 0
@@ -50,10 +50,7 @@ class Wanted:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if self.window < _SMALLEST_WINDOW:
-            raise UserError(
-                f"window (--window) is {self.window}; it must be at least {_SMALLEST_WINDOW} bases"
-            )
+        check_window(self.window)
         if 0 < self.null < _FEWEST_OF_NULL:
             raise UserError(f"null (--null) is {self.null}; it must be 0, or {_FEWEST_OF_NULL} and more")
 

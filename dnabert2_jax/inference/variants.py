@@ -5,6 +5,7 @@ Both alleles are tokenised anew, since a changed base changes how its neighbours
 what the two have in common at their ends are masked one at a time.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ class VariantScore(NamedTuple):
 
     Attributes:
       score: Σ log p(token | all others) − log q(token), alternative minus reference, mean of both strands.
-      forward, reverse: the same of each strand, as given and opposite.
+      forward, reverse: the same of each strand, as given and opposite; `reverse` is NaN, and `forward` all
+        that there is, where one strand alone was asked for.
       difference: `score` without q, which depends on how many tokens the alleles have.
       reference_tokens, alternative_tokens: how many tokens were summed, mean of both strands.
       bases: [4], how probable A, C, G and T are at the site, mean of both strands; None where not asked for.
@@ -44,6 +46,7 @@ class MaskedScorer:
       model: with a masked-language-model head.
       log_unigram: float64 [V], log q of each token.
       full: whether all tokens of the window are summed, and not only those that changed.
+      both_strands: whether the opposite strand is scored too.
       batch_size: as in `Pretrained.embed`.
 
     Raises:
@@ -51,12 +54,19 @@ class MaskedScorer:
     """
 
     def __init__(
-        self, model: Pretrained, log_unigram: np.ndarray, *, full: bool = False, batch_size: int = 32
+        self,
+        model: Pretrained,
+        log_unigram: np.ndarray,
+        *,
+        full: bool = False,
+        both_strands: bool = True,
+        batch_size: int = 32,
     ):
         check_masked_model(model)
         self._model = model
         self._log_unigram = log_unigram
         self._full = full
+        self._both_strands = both_strands
         self._batch_size = batch_size
         self._reader = BaseReader(model.tokenizer)
 
@@ -72,9 +82,9 @@ class MaskedScorer:
           UserError: a window has more tokens than the model takes; memory is short.
         """
         rows = MaskedRows(self._model)
-        strands = [[self._strand(rows, side) for side in (window, _opposite(window))] for window in variants]
+        strands = [[self._strand(rows, side) for side in self._sides(window)] for window in variants]
         sites = [
-            [self._reader.query(rows, side.reference, side.site) for side in (window, _opposite(window))]
+            [self._reader.query(rows, side.reference, side.site) for side in self._sides(window)]
             if wanted
             else None
             for window, wanted in zip(variants, wants_bases, strict=True)
@@ -91,22 +101,26 @@ class MaskedScorer:
         log_ratio = log_p - self._log_unigram[targets]
 
         def result(pair: list[_Strand], queried: list[BaseQuery] | None) -> VariantScore:
-            forward, reverse = (strand.difference(log_ratio) for strand in pair)
+            scores = [strand.difference(log_ratio) for strand in pair]
             bases = None
             if queried:
                 # The opposite strand's A, C, G, T are our T, G, C, A.
-                bases = (base_p[queried[0].row] + base_p[queried[1].row][::-1]) / 2
+                turns = zip(queried, (1, -1), strict=False)
+                bases = sum((base_p[query.row][::turn] for query, turn in turns), np.zeros(4)) / len(queried)
             return VariantScore(
-                (forward + reverse) / 2,
-                forward,
-                reverse,
-                sum(strand.difference(log_p) for strand in pair) / 2,
-                sum(len(strand.reference) for strand in pair) / 2,
-                sum(len(strand.alternative) for strand in pair) / 2,
+                sum(scores) / len(scores),
+                scores[0],
+                scores[1] if self._both_strands else math.nan,
+                sum(strand.difference(log_p) for strand in pair) / len(pair),
+                sum(len(strand.reference) for strand in pair) / len(pair),
+                sum(len(strand.alternative) for strand in pair) / len(pair),
                 bases,
             )
 
         return [result(pair, queried) for pair, queried in zip(strands, sites, strict=True)]
+
+    def _sides(self, window: AlleleWindows) -> list[AlleleWindows]:
+        return [window, _opposite(window)] if self._both_strands else [window]
 
     def _strand(self, rows: MaskedRows, window: AlleleWindows) -> "_Strand":
         reference, alternative = rows.ids(window.reference), rows.ids(window.alternative)

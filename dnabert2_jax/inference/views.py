@@ -7,6 +7,7 @@ of the reverse complement.
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,19 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.sequence import ACGT, reverse_complement
 from dnabert2_jax.tokenizer.spans import letters_of
 
-SMALLEST_WINDOW = 16
-"""Bases."""
+DEFAULT_WINDOW = 512
+"""Bases that a masked-language model is shown at once."""
+
+PHASES = 3
+"""How many phases are averaged unless something else is asked for."""
+
+_SMALLEST_WINDOW = 16
+
+
+def check_window(window: int) -> None:
+    """Raises UserError where a window of so many bases is too small to be of use."""
+    if window < _SMALLEST_WINDOW:
+        raise UserError(f"window (--window) is {window}; it must be at least {_SMALLEST_WINDOW} bases")
 
 
 class Subject(NamedTuple):
@@ -75,32 +87,35 @@ def cut_views(shown: Subject, window: int | None, phases: int) -> list[View]:
     Args:
       shown: the sequence and its flanks.
       window: most bases of a view; None for one view of everything.
-      phases: of each window there are so many views: phase p, from 0 on, lacks p bases at each end, so that
-        the text is cut into other tokens. A base that phase p lacks is read off the others.
+      phases: of each window there are so many views: phase p, from 0 on, lacks p bases at each end. Side by
+        side k-mers are all cut anew by it; tokens of BPE near the ends, and further inside hardly ever. A
+        base that phase p lacks is read off the others.
 
     Raises:
       UserError: a number makes no sense.
     """
-    if window is not None and window < SMALLEST_WINDOW:
-        raise UserError(f"window (--window) is {window}; it must be at least {SMALLEST_WINDOW} bases")
+    if window is not None:
+        check_window(window)
     if phases < 1:
         raise UserError(f"phases (--phases) is {phases}; it must be at least 1")
     text = shown.text
     is_base = ACGT[np.frombuffer(text.encode("ascii", "replace"), np.uint8)]
     targets = np.arange(len(text)) - len(shown.left)
     is_wanted = is_base & (targets >= 0) & (targets < len(shown.bases))
-    places = np.arange(len(text))
     windows = _windows(len(text), window)
-    # Twice the distance from the middle of a base to that of a window, which is a whole number.
-    distances = np.array([np.abs(2 * places + 1 - start - end) for start, end in windows])
-    is_nearest = distances == distances.min(axis=0)
+    # Twice the middle of each, which is a whole number, and that of a base at p is 2p + 1. A base is read off
+    # the window whose middle is nearest, and one that lies between two off both.
+    middles = [start + end for start, end in windows]
+    borders = [before + after - 2 for before, after in pairwise(middles)]
+    lowest = [0, *(-(-border // 4) for border in borders)]
+    highest = [*(border // 4 for border in borders), len(text) - 1]
     views = []
-    for (start, end), owned in zip(windows, is_nearest, strict=True):
+    for (start, end), low, high in zip(windows, lowest, highest, strict=True):
         for phase in range(phases):
             first, last = start + phase, end - phase
-            inside = is_wanted & owned & (places >= first) & (places < last)
-            if inside.any():
-                sites = np.flatnonzero(inside)
+            owned = max(first, low), max(first, low, min(last, high + 1))
+            sites = owned[0] + np.flatnonzero(is_wanted[slice(*owned)])
+            if len(sites):
                 views.append(View(text[first:last], sites - first, targets[sites]))
     return views
 

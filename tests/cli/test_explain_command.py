@@ -7,13 +7,16 @@ from flax import nnx
 from html_pages import check_html
 
 from dnabert2_jax.cli.main import main
+from dnabert2_jax.genome.alleles import AlleleWindows
 from dnabert2_jax.genome.index import IndexedFasta
 from dnabert2_jax.genome.sequence import reverse_complement
+from dnabert2_jax.inference.base_probabilities import base_probabilities, read_bases
 from dnabert2_jax.inference.explain_output import safe_name
 from dnabert2_jax.inference.loading import from_pretrained
-from dnabert2_jax.inference.mutagenesis import base_probabilities, mutagenesis, read_bases
+from dnabert2_jax.inference.mutagenesis import mutagenesis
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.inference.unigram import genome_unigram
+from dnabert2_jax.inference.variants import MaskedScorer
 from dnabert2_jax.inference.views import Subject
 from dnabert2_jax.model.folder import ModelDescription
 from dnabert2_jax.model.parameters import split
@@ -170,12 +173,24 @@ def test_attention(tiny_model, fasta, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_strand_and_mutants_of_a_masked_model(tiny_model, fasta, tmp_path):
-    words = ("--input", fasta, "--what", "mutagenesis", "--one-strand", "--phases", 1, "--pictures", 0)
-    assert explain(tiny_model, tmp_path / "out", *words) == 0
+def test_one_strand_and_mutants_of_a_masked_model(tiny_model, tiny_fasta, tmp_path):
     model = from_pretrained(tiny_model)
-    expected = mutagenesis(model, SEQUENCES["one?1"], reverse_complement=False, phases=1)
-    np.testing.assert_allclose(load(tmp_path / "out" / "one_1-2.npz")["values"], expected, atol=1e-5)
+    with IndexedFasta(tiny_fasta) as file:
+        contig = next(iter(file.contigs))
+        log_unigram = genome_unigram(file, model.tokenizer)
+        left, bases, right = (file.fetch(contig, *part) for part in ((476, 500), (500, 512), (512, 536)))
+    words = ("--region", f"{contig}:501-512", "--genome", tiny_fasta, "--what", "mutagenesis", "--window", 60)
+    output = tmp_path / "out"
+    assert explain(tiny_model, output, *words, "--one-strand", "--phases", 1, "--pictures", 0) == 0
+    how = {"left": left, "right": right, "window": 60, "log_unigram": log_unigram}
+    expected = mutagenesis(model, bases, reverse_complement=False, phases=1, **how)
+    (found,) = output.glob("*.npz")
+    np.testing.assert_allclose(load(found)["values"], expected, atol=1e-5)
+    scorer = MaskedScorer(model, log_unigram)
+    other = "C" if bases[0] != "C" else "A"
+    mutant = AlleleWindows(left + bases + right, left + other + bases[1:] + right, 24)
+    (score,) = scorer.score([mutant], [False])
+    np.testing.assert_allclose(expected[0, "ACGT".index(other)], score.forward, atol=1e-5)
 
 
 def test_a_table_and_a_sequence_without_bases(tiny_model, tmp_path):
@@ -187,7 +202,7 @@ def test_a_table_and_a_sequence_without_bases(tiny_model, tmp_path):
 
 
 def test_names_are_safe_and_differ():
-    taken = {"average"}
+    taken = {"average": 1}
     names = ["a b", "a/b", "A_B", "../../etc", "", "µ", "average", "x" * 300, "a b"]
     found = [safe_name(name, taken) for name in names]
     assert found == ["a_b", "a_b-2", "A_B-3", "etc", "sequence", "sequence-2", "average-2", "x" * 80, "a_b-4"]
@@ -211,6 +226,13 @@ def test_bad_requests_are_refused_and_leave_nothing(
         (tiny_model, (*good, "--layers", "0"), "--layers is for --what attention"),
         (tiny_model, (*good, "--what", "attention", "--layers", "9"), "there is no layer 9"),
         (tiny_model, (*good, "--what", "attention", "--layers", "x"), "--layers is x"),
+        (
+            tiny_model,
+            (*good, "--what", "attention", "--phases", "2"),
+            "--phases and --one-strand are not",
+        ),
+        (tiny_model, (*good, "--what", "attention", "--window", "16"), "has 19 bases and --window is 16"),
+        (tiny_model, (*good, "--what", "mutagenesis"), "relative to token frequencies; name the --corpus"),
         (tiny_model, (*good, "--window", "5"), "--window"),
         (tiny_model, (*good, "--center", "30"), "one/1: has 19 bases, and --center asks for 30"),
         (tiny_model, ("--input", tmp_path / "pairs.csv"), "is a pair"),

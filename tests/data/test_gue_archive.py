@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -157,3 +158,13 @@ def test_two_downloads_to_one_folder(tmp_path: Path):
         pytest.raises(UserError, match="another run is writing here"),
     ):
         download_gue(tmp_path / "gue", url=server.url)
+
+
+@pytest.mark.parametrize("offered", [Offered(ARCHIVE), Offered(b"plain text")])
+def test_a_folder_of_that_name_that_holds_something_else_stays(offered: Offered, tmp_path: Path):
+    mine = tmp_path / "gue.partial" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("keep")
+    with serving(offered) as server, suppress(UserError):
+        download_gue(tmp_path / "gue", url=server.url)
+    assert mine.read_text() == "keep"

@@ -294,3 +294,11 @@ def test_what_labels_mean_by_the_sequences(shared: Path):
             for label in (0, 1)
         ]
     assert rich == pytest.approx([0.545, 0.611], abs=5e-4)
+
+
+def test_two_own_sets_of_one_name_are_refused(tmp_path: Path):
+    (tmp_path / "sets").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "sets" / name).symlink_to(write(tmp_path / name / "data"))
+    with pytest.raises(UserError, match="both lead to a folder called data; rename one"):
+        present_tasks(tmp_path / "sets")

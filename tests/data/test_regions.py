@@ -8,6 +8,7 @@ from dnabert2_jax.data.sequences import Place
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.index import IndexedFasta
 from dnabert2_jax.genome.sequence import reverse_complement
+from dnabert2_jax.inference.explain_inputs import Sources, read_explained
 
 
 @pytest.fixture
@@ -54,3 +55,13 @@ def test_flanks_are_read_as_the_strand_is(fasta, strand):
 def test_other_regions_are_refused(fasta, region, complaint):
     with pytest.raises(UserError, match=complaint):
         list(cut_regions(fasta, [region]))
+
+
+@pytest.mark.parametrize(("is_cut", "beside"), [(True, 16), (False, 0)])
+def test_a_region_that_is_longer_than_a_window_has_context_at_its_ends(tmp_path, is_cut, beside):
+    path = tmp_path / "long.fa"
+    path.write_text(">c\n" + "GATTACA" * 100 + "\n")
+    sources = Sources(genome=path, regions=("c:301-400",))
+    (found,) = read_explained(sources, 64, None, is_cut=is_cut)
+    assert len(found.shown.bases) == 100
+    assert len(found.shown.left) == len(found.shown.right) == beside

@@ -205,7 +205,7 @@ def test_predictions_alone(tmp_path, capsys):
     main(["--predictions", str(path), "--output", str(tmp_path / "out")])
     assert "species/fungi  100.00   missing           93.04" in capsys.readouterr().out
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "None of these sets is there." in text
+    assert "Averages" not in text
     assert "paper T5: DNABERT-2" in text
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.inference import attention_maps
-from dnabert2_jax.inference.attention_maps import attention_from, attention_map
+from dnabert2_jax.inference.attention_maps import AttentionMap, attention_from, attention_map
 from dnabert2_jax.inference.loading import from_pretrained
 
 SEQUENCE = "GATTACAGGCATNGATCCGTTAAGC"
@@ -53,3 +53,9 @@ def test_what_takes_too_much_memory_is_refused(model, monkeypatch):
         attention_map(model, SEQUENCE)
     with pytest.raises(UserError, match="no layer 7"):
         attention_map(model, SEQUENCE, layers=[7])
+
+
+def test_nothing_lies_over_a_base_without_a_token():
+    weights, spans = np.full((1, 2, 2, 2), 0.5, np.float32), np.zeros((2, 2), int)
+    nothing = AttentionMap(weights, (0,), ["[CLS]", "[SEP]"], *spans)
+    np.testing.assert_array_equal(attention_from(nothing, 0, 0, 3), np.zeros((1, 2, 3)))

@@ -9,8 +9,9 @@ from flax import nnx
 from dnabert2_jax.errors import UserError
 from dnabert2_jax.genome.alleles import AlleleWindows
 from dnabert2_jax.genome.sequence import reverse_complement
+from dnabert2_jax.inference.base_probabilities import base_probabilities
 from dnabert2_jax.inference.loading import from_pretrained
-from dnabert2_jax.inference.mutagenesis import base_probabilities, mutagenesis, mutate
+from dnabert2_jax.inference.mutagenesis import mutagenesis, mutate
 from dnabert2_jax.inference.pretrained import Pretrained
 from dnabert2_jax.inference.variants import MaskedScorer
 from dnabert2_jax.inference.views import cut_views, subject
@@ -204,3 +205,8 @@ def test_sequences_with_hardly_a_base(model, classifier, sequence):
         found = explain(explained, sequence)
         assert found.shape == (len(sequence), 4)
         assert np.isnan(found).any() == (sequence != "A")
+
+
+def test_a_letter_of_no_alphabet_has_no_numbers(model):
+    found = base_probabilities(model, "GATTÄCAGGC", phases=1)
+    assert np.isnan(found).all(axis=1).tolist() == [letter == "Ä" for letter in "GATTÄCAGGC"]

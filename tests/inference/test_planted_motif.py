@@ -7,8 +7,9 @@ from dnabert2_jax.config import load_settings
 from dnabert2_jax.data.corpus_build import build_corpus
 from dnabert2_jax.genome.alleles import Change, ReferenceBases
 from dnabert2_jax.genome.index import IndexedFasta
+from dnabert2_jax.inference.base_probabilities import read_bases
 from dnabert2_jax.inference.loading import from_pretrained
-from dnabert2_jax.inference.mutagenesis import mutagenesis, read_bases
+from dnabert2_jax.inference.mutagenesis import mutagenesis
 from dnabert2_jax.inference.unigram import genome_unigram
 from dnabert2_jax.inference.variant_annotations import Annotator, Wanted
 from dnabert2_jax.inference.views import Subject

@@ -1,5 +1,7 @@
 """What a model is shown: every base once or evenly, with context, and the same from either strand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,3 +78,22 @@ def test_bad_numbers_are_refused():
     for window, phases, complaint in ((15, 1, "--window"), (None, 0, "--phases")):
         with pytest.raises(UserError, match=complaint):
             cut_views(subject("ACGT"), window, phases)
+
+
+def test_a_base_is_read_off_the_windows_whose_middles_are_nearest():
+    shown = subject("ACGT" * 100)
+    views = cut_views(shown, 31, 1)
+    starts = [shown.text.index(view.text, view.targets[0] - view.sites[0]) for view in views]
+    middles = np.array([2 * start + len(view.text) for start, view in zip(starts, views, strict=True)])
+    distances = np.abs(2 * np.arange(400) + 1 - middles[:, None])
+    for view, near in zip(views, distances == distances.min(axis=0), strict=True):
+        assert view.targets.tolist() == np.flatnonzero(near).tolist()
+
+
+def test_views_of_a_long_text_take_memory_of_its_size():
+    tracemalloc.start()
+    views = cut_views(subject("ACGT" * 50_000), 512, 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(len(view.sites) for view in views) >= 200_000
+    assert peak < 40_000_000

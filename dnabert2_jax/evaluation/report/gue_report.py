@@ -10,7 +10,7 @@ from dnabert2_jax.errors import UserError
 from dnabert2_jax.evaluation.report.blocks import report_blocks
 from dnabert2_jax.evaluation.report.cells import MISSING, mean_cell
 from dnabert2_jax.evaluation.report.columns import UNITS, make_board
-from dnabert2_jax.evaluation.report.paper import paper_columns, published
+from dnabert2_jax.evaluation.report.paper import OWN_MODEL, paper_columns, published
 from dnabert2_jax.evaluation.report.results import Run, read_predictions, read_run
 from dnabert2_jax.evaluation.report.summary import (
     GUE_BY_GROUP,
@@ -159,7 +159,7 @@ def _short_table(findings: Findings) -> list[str]:
         ]
         theirs = published(task)
         rows.append([task, *cells, *("–" if theirs is None else f"{theirs:.2f}" for _ in beside)])
-    own = next(column for column in paper_columns(6) if column.model == "DNABERT-2")
+    own = next(column for column in paper_columns(6) if column.model == OWN_MODEL)
     for kind, wanted in (("flat28", GUE_FLAT), ("macro7", GUE_BY_GROUP)):
         means = [average(findings.scores[column.label], wanted) for column in board.columns]
         if not any(means):
