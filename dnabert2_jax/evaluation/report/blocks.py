@@ -122,9 +122,6 @@ def _averages(findings: Findings) -> Iterator[Block]:
 def _average_table(findings: Findings, wanted: Grouping, papers: Sequence[PaperColumn]) -> Iterator[Block]:
     found = {label: average(scores, wanted) for label, scores in findings.scores.items()}
     present = {label: mean for label, mean in found.items() if mean is not None}
-    if not present:
-        yield Text("None of these sets is there.")
-        return
     rows: dict[str, list[str | None]] = {
         "mean": [number(mean.estimate.mean) for mean in present.values()],
         "95 % interval": [interval(mean.estimate) for mean in present.values()],
